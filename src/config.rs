@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The configuration file: TOML, unknown keys are errors.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result},
+    model::{DnsLabel, DriverName, NodeName},
+};
+
+/// Where the configuration is read from unless told otherwise.
+pub const DEFAULT_PATH: &str = "/etc/actor-volumes/config.toml";
+
+/// A path handed to a CSI driver may have at most this many bytes
+/// (CSI spec, size limits: a plugin must accept 128).
+pub const MAX_CSI_PATH: usize = 128;
+
+/// `/<32 hex>/pub/<16 hex>`, the longest path below the mount root.
+const BELOW_MOUNT_ROOT: usize = 1 + 32 + 5 + 16;
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// This node.
+    pub node: Node,
+    /// The container runtime.
+    pub runtime: Runtime,
+    /// How long a container's creation may wait.
+    pub wait: Wait,
+    /// The CSI drivers.
+    pub driver: Vec<Driver>,
+    /// Logs.
+    pub log: Log,
+    /// Metrics.
+    pub metrics: Metrics,
+}
+
+/// This node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Its name in grants; none: the host name.
+    pub name: Option<NodeName>,
+    /// Records and the control plane's store.
+    pub state_dir: PathBuf,
+    /// Sockets.
+    pub run_dir: PathBuf,
+    /// Where volumes are staged and published; outside `state_dir`.
+    pub mount_root: PathBuf,
+    /// Pod namespaces whose unsigned annotations are believed.
+    pub trusted_namespaces: Vec<DnsLabel>,
+    /// How long a container scope outlives its last member, in milliseconds.
+    pub member_grace_ms: u64,
+    /// How often the sweep looks for scopes that ended unseen, in seconds.
+    pub sweep_interval_s: u64,
+}
+
+/// The container runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Runtime {
+    /// The NRI socket; its directory may appear later.
+    pub nri_socket: PathBuf,
+    /// The CRI socket, for read-only list and status.
+    pub cri_socket: PathBuf,
+    /// The plugin's name at the runtime.
+    pub plugin_name: String,
+    /// The plugin's index at the runtime: two digits, low ones are called first.
+    pub plugin_index: String,
+}
+
+/// How long a container's creation may wait for its volumes. The runtime holds
+/// a node-wide lock meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wait {
+    /// The longest wait of one creation, in milliseconds; never more than 75 %
+    /// of the runtime's request timeout.
+    pub max_ms: u64,
+    /// The share of any 10 seconds that all waits together may take, in percent.
+    pub budget_percent: u8,
+}
+
+/// One CSI driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Driver {
+    /// What its GetPluginInfo answers.
+    pub name: DriverName,
+    /// Its unix socket: an absolute path, `unix://` before it is allowed.
+    pub endpoint: String,
+    /// The deadline of one call, in seconds.
+    #[serde(default = "default_call_timeout_s")]
+    pub call_timeout_s: u64,
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// A level or a filter in the syntax of `tracing`, such as `info`.
+    pub filter: String,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+/// Metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Where OpenMetrics text is served over HTTP, such as `127.0.0.1:9810`; none: nowhere.
+    pub listen: Option<std::net::SocketAddr>,
+}
+
+fn default_call_timeout_s() -> u64 {
+    60
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            name: None,
+            state_dir: "/var/lib/actor-volumes".into(),
+            run_dir: "/run/actor-volumes".into(),
+            mount_root: "/var/lib/actor-volumes-mounts".into(),
+            trusted_namespaces: Vec::new(),
+            member_grace_ms: 5_000,
+            sweep_interval_s: 10,
+        }
+    }
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self {
+            nri_socket: "/var/run/nri/nri.sock".into(),
+            cri_socket: "/run/containerd/containerd.sock".into(),
+            plugin_name: "actor-volumes".into(),
+            plugin_index: "10".into(),
+        }
+    }
+}
+
+impl Default for Wait {
+    fn default() -> Self {
+        Self {
+            max_ms: 1_500,
+            budget_percent: 20,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            filter: "info".into(),
+            json: false,
+        }
+    }
+}
+
+impl Driver {
+    /// The socket's path.
+    pub fn socket(&self) -> PathBuf {
+        let path = self.endpoint.strip_prefix("unix://");
+        path.unwrap_or(&self.endpoint).into()
+    }
+
+    /// The deadline of one call.
+    pub fn call_timeout(&self) -> Duration {
+        Duration::from_secs(self.call_timeout_s)
+    }
+}
+
+impl Config {
+    /// Reads the file. A missing file is an error: say `config --print-default` to make one.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::invalid(format!(
+                "cannot read the configuration {}: `actor-volumes config --print-default` prints one to start from",
+                path.display()
+            ))
+            .with_source(e)
+        })?;
+        Self::parse(&text).map_err(|e| e.context(format!("configuration {}", path.display())))
+    }
+
+    /// Reads the text of a configuration and checks it.
+    pub fn parse(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text)
+            .map_err(|e| Error::invalid(e.to_string().trim_end().to_owned()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        for (key, path) in [
+            ("node.state_dir", &self.node.state_dir),
+            ("node.run_dir", &self.node.run_dir),
+            ("node.mount_root", &self.node.mount_root),
+            ("runtime.nri_socket", &self.runtime.nri_socket),
+            ("runtime.cri_socket", &self.runtime.cri_socket),
+        ] {
+            if !path.is_absolute() {
+                return Err(Error::invalid(format!(
+                    "{key} must be an absolute path, not {}",
+                    path.display()
+                )));
+            }
+        }
+        let root = &self.node.mount_root;
+        if root.starts_with(&self.node.state_dir) || self.node.state_dir.starts_with(root) {
+            return Err(Error::invalid(
+                "node.mount_root and node.state_dir must not lie one within the other: records stay outside every mount",
+            ));
+        }
+        let longest = root.as_os_str().len() + BELOW_MOUNT_ROOT;
+        if longest > MAX_CSI_PATH {
+            return Err(Error::invalid(format!(
+                "node.mount_root gives target paths of {longest} bytes, CSI allows {MAX_CSI_PATH}: choose a shorter one"
+            )));
+        }
+        let index = &self.runtime.plugin_index;
+        if index.len() != 2 || !index.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Error::invalid(format!(
+                "runtime.plugin_index must be two digits, not {index:?}"
+            )));
+        }
+        let name = &self.runtime.plugin_name;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.+-".contains(&b);
+        if name.is_empty() || !name.bytes().all(plain) {
+            return Err(Error::invalid(format!(
+                "runtime.plugin_name must be of letters, digits and _.+-, not {name:?}"
+            )));
+        }
+        if self.wait.budget_percent > 100 {
+            return Err(Error::invalid("wait.budget_percent must be 0 to 100"));
+        }
+        if self.node.sweep_interval_s == 0 {
+            return Err(Error::invalid("node.sweep_interval_s must be at least 1"));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for driver in &self.driver {
+            if !names.insert(&driver.name) {
+                return Err(Error::invalid(format!(
+                    "driver {} is configured twice",
+                    driver.name
+                )));
+            }
+            if !driver.socket().is_absolute() {
+                return Err(Error::invalid(format!(
+                    "the endpoint of driver {} must be an absolute path of a unix socket, not {:?}",
+                    driver.name, driver.endpoint
+                )));
+            }
+            if driver.call_timeout_s == 0 {
+                return Err(Error::invalid(format!(
+                    "call_timeout_s of driver {} must be at least 1",
+                    driver.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The socket of the control plane and node agent.
+    pub fn socket(&self) -> PathBuf {
+        self.node.run_dir.join("actor-volumes.sock")
+    }
+
+    /// A file with every key at its default.
+    pub fn print_default() -> String {
+        let text = toml::to_string_pretty(&Self::default())
+            .expect("the default configuration is made of plain tables");
+        format!(
+            "# actor-volumes, every key at its default. See docs/configuration.md.\n\n{text}\n\
+             # One table a CSI driver:\n\
+             # [[driver]]\n\
+             # name = \"hostpath.csi.k8s.io\"\n\
+             # endpoint = \"unix:///run/csi/hostpath.sock\"\n\
+             # call_timeout_s = {}\n",
+            default_call_timeout_s()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Config::parse(text).unwrap_err().full_message()
+    }
+
+    #[test]
+    fn the_printed_default_reads_back_as_the_default() {
+        let text = Config::print_default().replace("driver = []\n", "");
+        assert_eq!(Config::parse(&text).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        assert!(refused("[node]\nstat_dir = \"/x\"").contains("stat_dir"));
+    }
+
+    #[test]
+    fn a_mount_root_that_is_too_long_for_csi_is_refused() {
+        let text = format!("[node]\nmount_root = \"/{}\"", "x".repeat(80));
+        assert!(refused(&text).contains("CSI allows 128"));
+    }
+
+    #[test]
+    fn records_and_mounts_must_not_share_a_directory() {
+        assert!(refused("[node]\nstate_dir=\"/a\"\nmount_root=\"/a/b\"").contains("within"));
+    }
+
+    #[test]
+    fn a_driver_is_named_once_and_by_an_absolute_socket() {
+        let table = "[[driver]]\nname = \"a.b\"\nendpoint = \"unix:///x.sock\"\n";
+        let config = Config::parse(table).unwrap();
+        assert_eq!(config.driver[0].socket(), PathBuf::from("/x.sock"));
+        assert!(refused(&table.repeat(2)).contains("twice"));
+        assert!(refused(&table.replace("unix://", "tcp://")).contains("absolute"));
+    }
+}

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The control plane: creates, attaches, detaches and deletes volumes; owns actors and templates.

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every system call, and the only room that may hold unsafe code.

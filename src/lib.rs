@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//! actor-volumes gives each suspendable *actor* volumes of its own: created with
+//! the actor, mounted whenever it runs, unmounted at suspend, there again with
+//! the latest state at resume, deleted with the actor.
+//!
+//! # The map
+//!
+//! ```text
+//!   people, platforms                       containerd, CSI drivers
+//!        │                                    │            │
+//!       cli ──▶ rpc ──▶ control ◀─┐      nri ─┤           csi
+//!        │               │ store  │       │   │            ▲
+//!       api              ▼        │   nri_plugin  cri      │
+//!    template, class,   csi      run      │        │       │
+//!    annotation, grant            │       ▼        ▼       │
+//!                                 └───▶ node ◀─────┘───────┘
+//!                                       record, plan, worker, sweep
+//!                                         │            │
+//!                                      delivery       host
+//!                                     (pure: which    (syscalls,
+//!                                      mounts)         mount table)
+//! ```
+//!
+//! Arrows of `use` point one way, and `tests/arrows.rs` holds them. Only
+//! [`run`] knows all rooms.
+//!
+//! # The roads
+//!
+//! 1. Template → [`api::template`] → stored revision.
+//! 2. Create actor → intent recorded → CreateVolume → Ready.
+//! 3. Resume → new generation → ControllerPublishVolume where the driver has
+//!    it → a grant, returned as annotations.
+//! 4. RunPodSandbox → the grant is checked → publishing starts in the
+//!    background; CreateContainer joins it and is answered with bind mounts, or
+//!    with a retryable error before the runtime's deadline.
+//! 5. Scope ended and every member's exit proven → NodeUnpublishVolume → when
+//!    no publication is left, NodeUnstageVolume → released.
+//! 6. Suspend → revoke → release proven → ControllerUnpublishVolume.
+//! 7. Delete → all of 5 and 6 proven → DeleteVolume → record gone.
+//!
+//! # What holds
+//!
+//! The invariants I1 to I11 are in `docs/design.md`, each with the test that
+//! tries to break it. In one line: a volume is never deleted while attached,
+//! never detached while published, never unpublished while a process of its
+//! scope lives, and a container never runs without the volume it asked for.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod cri;
+pub mod csi;
+pub mod delivery;
+pub mod error;
+pub mod host;
+pub mod local_driver;
+pub mod model;
+pub mod node;
+pub mod nri;
+pub mod nri_plugin;
+pub mod proto;
+pub mod rpc;
+pub mod run;
+pub mod telemetry;
+pub mod transport;

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The words of this project as types. Pure: no I/O, no clock, no runtime.
+
+mod access;
+mod grant;
+mod name;
+mod scope;
+mod view;
+
+pub use access::{AccessMode, ReclaimPolicy, VolumeMode};
+pub use grant::{Audience, Grant, GrantActor, GrantDevice, GrantMount, GrantVolume};
+pub use name::{
+    ActorRef, ActorUid, DnsLabel, DriverName, Generation, NodeName, RuntimeId, VolumeKey, VolumeUid,
+};
+pub use scope::{Scope, ScopeKey};
+pub use view::{ContainerView, SandboxView, ViewMount};

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The Node Resource Interface: multiplexer, ttrpc, session. Imports proto and error alone.
