@@ -1,2 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every system call, and the only room that may hold unsafe code.
+
+pub mod durable;
+pub mod holders;
+pub mod mount;
+pub mod mountinfo;
+pub mod process;
