@@ -3,6 +3,5 @@
 
 pub mod durable;
 pub mod holders;
-pub mod mount;
 pub mod mountinfo;
 pub mod process;
