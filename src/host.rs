@@ -3,5 +3,7 @@
 
 pub mod durable;
 pub mod holders;
+pub mod mount;
 pub mod mountinfo;
 pub mod process;
+pub mod tree;
