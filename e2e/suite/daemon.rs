@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 const POLL: Duration = Duration::from_millis(20);
 
 /// Waits until `look` finds something; fails the case after `within`.
-pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + within;
     loop {
         if let Some(found) = look() {
@@ -29,12 +29,12 @@ pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T
 }
 
 /// Waits until `look` is true; fails the case after `within`.
-pub fn until_true(what: &str, within: Duration, mut look: impl FnMut() -> bool) {
+pub(crate) fn until_true(what: &str, within: Duration, mut look: impl FnMut() -> bool) {
     until(what, within, || look().then_some(()));
 }
 
 /// Looks again and again for `span`: `look` must hold all the time.
-pub fn while_true(what: &str, span: Duration, mut look: impl FnMut() -> bool) {
+pub(crate) fn while_true(what: &str, span: Duration, mut look: impl FnMut() -> bool) {
     let end = Instant::now() + span;
     while Instant::now() < end {
         assert!(look(), "no longer so: {what}");
@@ -43,15 +43,14 @@ pub fn while_true(what: &str, span: Duration, mut look: impl FnMut() -> bool) {
 }
 
 /// A process in a group of its own, with its output in a file.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    pub name: &'static str,
-    pub log: PathBuf,
+    pub(crate) name: &'static str,
 }
 
 impl Daemon {
     /// Starts it; its output is added to the log.
-    pub fn start(name: &'static str, command: &mut Command, log: &Path) -> Self {
+    pub(crate) fn start(name: &'static str, command: &mut Command, log: &Path) -> Self {
         let output = append(log).expect("the log lies in the case's own directory");
         let errors = output.try_clone().expect("a file handle can be copied");
         let child = command
@@ -61,27 +60,23 @@ impl Daemon {
             .stderr(errors)
             .spawn()
             .unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
-        Self {
-            child,
-            name,
-            log: log.to_owned(),
-        }
+        Self { child, name }
     }
 
     /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Ends it with SIGKILL, as a crash would, and waits for its end.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         // Only fails where the child was waited for before.
         let _ = self.child.wait();
     }
 
     /// Asks it to end with SIGTERM; none when it does not within the time.
-    pub fn terminate(&mut self, within: Duration) -> Option<ExitStatus> {
+    pub(crate) fn terminate(&mut self, within: Duration) -> Option<ExitStatus> {
         self.signal(Signal::TERM);
         let end = Instant::now() + within;
         while Instant::now() < end {
@@ -100,15 +95,6 @@ impl Daemon {
             // The group is gone when the process ended by itself.
             let _ = kill_process_group(group, signal);
         }
-    }
-
-    /// The end of its log, for the report of a case that failed.
-    pub fn tail(&self, lines: usize) -> String {
-        let text = std::fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let all: Vec<&str> = text.lines().collect();
-        let from = all.len().saturating_sub(lines);
-        format!("--- {}\n{}\n", self.log.display(), all[from..].join("\n"))
     }
 }
 

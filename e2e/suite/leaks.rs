@@ -54,7 +54,7 @@ fn processes_of(dir: &Path, cgroup_parent: &str) -> Vec<Process> {
 }
 
 /// Mount points below a directory, the deepest last.
-pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn mounts_below(dir: &Path) -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let point = |line: &str| line.split(' ').nth(4).map(PathBuf::from);
     let below = |p: &PathBuf| p.starts_with(dir) && p != dir;
@@ -62,18 +62,19 @@ pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Files that loop devices are made of, the suite's own and foreign ones.
-pub fn loop_devices() -> Vec<String> {
+pub(crate) fn loop_devices() -> Vec<String> {
     let Ok(blocks) = fs::read_dir("/sys/block") else {
         return Vec::new();
     };
-    let file = |block: fs::DirEntry| fs::read_to_string(block.path().join("loop/backing_file")).ok();
+    let file =
+        |block: fs::DirEntry| fs::read_to_string(block.path().join("loop/backing_file")).ok();
     let mut files: Vec<String> = blocks.flatten().filter_map(file).collect();
     files.sort();
     files
 }
 
 /// The names in a directory; none when it is not there.
-pub fn entries(dir: &Path) -> Vec<String> {
+pub(crate) fn entries(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };
@@ -102,7 +103,7 @@ fn cgroups_below(parent: &str) -> Vec<PathBuf> {
 
 /// Everything that is left of a node whose pods were removed and whose daemons
 /// were stopped; empty when nothing is.
-pub fn left_behind(dir: &Path, cgroup_parent: &str) -> Vec<String> {
+pub(crate) fn left_behind(dir: &Path, cgroup_parent: &str) -> Vec<String> {
     let mut left = Vec::new();
     for mount in mounts_below(dir) {
         left.push(format!("a mount: {}", mount.display()));
@@ -118,7 +119,7 @@ pub fn left_behind(dir: &Path, cgroup_parent: &str) -> Vec<String> {
 
 /// Ends all that is left of a node, by force. A case that failed must not
 /// disturb the next one.
-pub fn sweep(dir: &Path, cgroup_parent: &str) {
+pub(crate) fn sweep(dir: &Path, cgroup_parent: &str) {
     for process in processes_of(dir, cgroup_parent) {
         if let Some(pid) = Pid::from_raw(process.pid) {
             // It may have ended meanwhile.
@@ -138,7 +139,7 @@ pub fn sweep(dir: &Path, cgroup_parent: &str) {
 }
 
 /// Removes the cgroups that the runtimes made for parents of pods.
-pub fn remove_cgroup_parent(parent: &str) {
+pub(crate) fn remove_cgroup_parent(parent: &str) {
     let Ok(hierarchies) = fs::read_dir("/sys/fs/cgroup") else {
         return;
     };
@@ -151,7 +152,7 @@ pub fn remove_cgroup_parent(parent: &str) {
 /// What the whole suite left: processes other than itself and its ancestors
 /// in its own process namespace, mounts below its directory, loop devices
 /// that were not there before.
-pub fn left_by_suite(base: &Path, loops_before: &[String]) -> Vec<String> {
+pub(crate) fn left_by_suite(base: &Path, loops_before: &[String]) -> Vec<String> {
     let mut left = Vec::new();
     let own = std::process::id().cast_signed();
     for process in processes() {
