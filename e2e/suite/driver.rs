@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The CSI drivers that the suite runs against.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use crate::{
     leaks,
     setup::{actor_volumes, setup, testkit},
 };
+
+/// Files of testkit's driver, below the node's directory.
+const CONTROL: &str = "csi-control.json";
+const CALLS: &str = "csi-calls.jsonl";
+const VIOLATIONS: &str = "csi-violations.jsonl";
 
 /// Which driver a node has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +60,9 @@ impl Driver {
                     .arg("--root")
                     .arg(root)
                     .arg("--control")
-                    .arg(dir.join("csi-control.json"))
+                    .arg(dir.join(CONTROL))
                     .arg("--log")
-                    .arg(dir.join("csi-calls.jsonl"));
+                    .arg(dir.join(CALLS));
                 command
             }
             Self::HostPath => {
@@ -82,11 +87,11 @@ impl Driver {
         }
     }
 
-    /// What its backend still holds.
-    pub(crate) fn leftovers(self, dir: &Path) -> Vec<String> {
+    /// What its backend holds, one entry a volume.
+    pub(crate) fn volumes(self, dir: &Path) -> Vec<String> {
         let root = dir.join("backend");
         let at = |name: &str| leaks::entries(&root.join(name));
-        let left = match self {
+        match self {
             Self::Local => [at("volumes"), at("trash")].concat(),
             Self::Testkit => at("volumes"),
             // One directory a volume beside the driver's own state file.
@@ -94,8 +99,37 @@ impl Driver {
                 let is_volume = |n: &String| root.join(n).is_dir();
                 at(".").into_iter().filter(is_volume).collect()
             }
-        };
-        let said = |name: String| format!("in the backend of {}: {name}", self.name());
-        left.into_iter().map(said).collect()
+        }
     }
+}
+
+/// How many calls of this name testkit's driver has written down.
+pub(crate) fn calls(dir: &Path, method: &str) -> usize {
+    let of = |line: &&serde_json::Value| line["method"] == method;
+    lines(&dir.join(CALLS)).iter().filter(of).count()
+}
+
+/// The rules of CSI that we broke, as testkit's driver saw it.
+pub(crate) fn violations(dir: &Path) -> Vec<String> {
+    let violations = lines(&dir.join(VIOLATIONS)).into_iter();
+    violations
+        .map(|v| format!("a rule of CSI was broken: {v}"))
+        .collect()
+}
+
+/// Makes testkit's driver answer calls of this name so much later.
+pub(crate) fn set_delay(dir: &Path, method: &str, delay: Duration) {
+    let text = serde_json::json!({ "delay_ms": { method: delay.as_millis() } }).to_string();
+    // Renamed into place: the driver may read it at any moment.
+    let new = dir.join("csi-control.new");
+    fs::write(&new, text)
+        .and_then(|()| fs::rename(&new, dir.join(CONTROL)))
+        .expect("the node's directory takes files");
+}
+
+/// The values of a file with one JSON value a line; none when it is not there.
+fn lines(file: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let value = |line: &str| serde_json::from_str(line).ok();
+    text.lines().filter_map(value).collect()
 }

@@ -13,7 +13,7 @@ use testkit::cri::{Annotations, ContainerSpec, Cri, Output, Pod, PodSpec, Refusa
 
 use crate::{
     daemon::{Daemon, until, until_true},
-    driver::Driver,
+    driver::{self, Driver},
     leaks,
     setup::{actor_volumes, setup},
 };
@@ -36,8 +36,8 @@ pub(crate) struct Node {
     pub(crate) dir: PathBuf,
     pub(crate) cri: Cri,
     pub(crate) options: Options,
-    version: String,
-    cgroup_parent: String,
+    pub(crate) version: String,
+    pub(crate) cgroup_parent: String,
     containerd: Daemon,
     driver: Option<Daemon>,
     serve: Option<Daemon>,
@@ -239,6 +239,24 @@ impl Node {
         self.must(&["actor", "delete", &format!("{NAMESPACE}/{actor}"), "--wait"]);
     }
 
+    // --- the driver
+
+    /// What the driver's backend holds, one entry a volume.
+    pub(crate) fn backend(&self) -> Vec<String> {
+        let driver = self.options.driver;
+        driver.map(|d| d.volumes(&self.dir)).unwrap_or_default()
+    }
+
+    /// How many calls of this name testkit's driver has had.
+    pub(crate) fn driver_calls(&self, method: &str) -> usize {
+        driver::calls(&self.dir, method)
+    }
+
+    /// Makes testkit's driver answer calls of this name so much later.
+    pub(crate) fn driver_delay(&self, method: &str, delay: Duration) {
+        driver::set_delay(&self.dir, method, delay);
+    }
+
     // --- pods
 
     /// A pod of the trusted namespace, with a name not used before.
@@ -313,7 +331,13 @@ impl Node {
 
     // --- the end
 
-    /// What the volumes' mounts and records still hold.
+    /// What is mounted for volumes on the node, staged or published.
+    pub(crate) fn held_mounts(&self) -> Vec<String> {
+        let mounts = leaks::mounts_below(&self.dir.join("m"));
+        mounts.iter().map(|m| m.display().to_string()).collect()
+    }
+
+    /// What of volumes the node still has: mounts, their directories, records.
     pub(crate) fn held(&self) -> Vec<String> {
         let mut held = leaks::entries(&self.dir.join("m"));
         let records = leaks::entries(&self.dir.join("state/records"));
@@ -370,7 +394,11 @@ impl Node {
             }
         }
         left.extend(self.held().into_iter().map(|h| format!("on the node: {h}")));
-        left.extend(driver.leftovers(&self.dir));
+        let backend = driver.volumes(&self.dir).into_iter();
+        left.extend(backend.map(|v| format!("in the driver's backend: {v}")));
+        if driver == Driver::Testkit {
+            left.extend(driver::violations(&self.dir));
+        }
         left
     }
 

@@ -118,6 +118,8 @@ pub struct ContainerSpec {
     pub mounts: Vec<HostMount>,
     /// Its own annotations.
     pub annotations: Annotations,
+    /// How many containers of this name the pod had before.
+    pub attempt: u32,
 }
 
 impl ContainerSpec {
@@ -133,7 +135,15 @@ impl ContainerSpec {
             command: command.iter().map(|s| (*s).to_owned()).collect(),
             mounts: Vec::new(),
             annotations: Annotations::new(),
+            attempt: 0,
         }
+    }
+
+    /// The same container, as one that comes after others of its name.
+    #[must_use]
+    pub fn attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
     }
 
     /// The same container with these annotations.
@@ -412,7 +422,7 @@ fn container_config(spec: &ContainerSpec) -> cri::ContainerConfig {
     cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata {
             name: spec.name.clone(),
-            attempt: 0,
+            attempt: spec.attempt,
         }),
         image: Some(cri::ImageSpec {
             image: BUSYBOX.to_owned(),
@@ -420,7 +430,7 @@ fn container_config(spec: &ContainerSpec) -> cri::ContainerConfig {
         command: spec.command.clone(),
         mounts: spec.mounts.iter().map(mount).collect(),
         annotations: spec.annotations.clone().into_iter().collect(),
-        log_path: format!("{}.log", spec.name),
+        log_path: format!("{}-{}.log", spec.name, spec.attempt),
         linux: Some(cri::LinuxContainerConfig {
             security_context: Some(cri::LinuxContainerSecurityContext {
                 namespace_options: Some(namespaces()),
