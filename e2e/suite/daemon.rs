@@ -89,10 +89,11 @@ impl Daemon {
         None
     }
 
-    fn signal(&self, signal: Signal) {
-        let group = Pid::from_raw(self.child.id().cast_signed());
+    fn signal(&mut self, signal: Signal) {
+        // Once it was waited for, its number may be another process's.
+        let group = Pid::from_raw(self.child.id().cast_signed()).filter(|_| self.is_running());
         if let Some(group) = group {
-            // The group is gone when the process ended by itself.
+            // It may end by itself between the look and the signal.
             let _ = kill_process_group(group, signal);
         }
     }

@@ -104,7 +104,8 @@ fn main() -> ExitCode {
                 .driver
                 .and_then(Driver::tool)
                 .filter(|_| !has_host_path);
-            if let Some(tool) = missing {
+            let asked = arguments.filter.as_ref().is_none_or(|f| name.contains(f));
+            if let Some(tool) = missing.filter(|_| asked && !arguments.list) {
                 report_skip(&name, &format!("{tool} was not set up"));
             }
             let version = version.clone();
@@ -174,6 +175,7 @@ fn report_skip(name: &str, reason: &str) {
     let opened = OpenOptions::new().create(true).append(true).open(file);
     if let Ok(mut file) = opened {
         // A missing line shows: the summary counts skips by this file.
-        let _ = writeln!(file, "skip {name}: {reason}");
+        // The name ends at the first colon.
+        let _ = writeln!(file, "skip {}: {reason}", name.replace("::", "/"));
     }
 }

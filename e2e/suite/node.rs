@@ -198,12 +198,6 @@ impl Node {
             .unwrap_or_else(|e| panic!("actor-volumes {}: {e}", arguments.join(" ")))
     }
 
-    /// The same as JSON.
-    pub(crate) fn json(&self, arguments: &[&str]) -> serde_json::Value {
-        let text = self.must(&[arguments, &["-o", "json"]].concat());
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("not JSON: {e}: {text}"))
-    }
-
     /// Applies a manifest, as `storageclass apply` or `template apply` does.
     pub(crate) fn apply(&self, what: &str, manifest: &str) {
         let file = self.dir.join("tmp").join(format!("{what}.yaml"));

@@ -34,9 +34,9 @@ fn a_warm_sandbox_runs_one_actor_after_another(node: &mut Node) {
     let pod = node.run_pod(&Annotations::new());
     create(node, "a", SHARED);
     create(node, "b", SHARED);
-    let mut attempt = 0;
     // What each actor finds: nothing at first, then what it left.
-    for (actor, found) in [("a", ""), ("b", ""), ("a", "of-a"), ("b", "of-b")] {
+    let turns = [("a", ""), ("b", ""), ("a", "of-a"), ("b", "of-b")];
+    for (attempt, (actor, found)) in (0..).zip(turns) {
         let annotations = node.resume(actor);
         let spec = ContainerSpec::idle("agent").attempt(attempt);
         let id = node.run(&pod, &spec.annotated(&annotations));
@@ -49,7 +49,6 @@ fn a_warm_sandbox_runs_one_actor_after_another(node: &mut Node) {
         node.cri.stop_container(&id).expect("it stops");
         node.cri.remove_container(&id).expect("it is removed");
         node.suspend(actor);
-        attempt += 1;
     }
     let foreign = node.run(&pod, &ContainerSpec::idle("foreign"));
     let output = node.try_sh(&foreign, "ls /my-data");

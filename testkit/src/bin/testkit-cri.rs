@@ -7,7 +7,7 @@ use std::{path::Path, process::ExitCode};
 use actor_volumes_testkit::cri::{Annotations, ContainerSpec, Cri, PodSpec, Refusal};
 
 const USAGE: &str = "\
-usage: testkit-cri SOCKET VERB …
+usage: testkit-cri SOCKET [--cgroup-parent PATH] VERB …
   version                                    print the runtime's version
   run-pod NAMESPACE NAME [ANNOTATIONS]       run a sandbox, print its id; ANNOTATIONS is a JSON object
   run POD NAME [COMMAND…]                    create and start a container, print its id; it waits for ever by default
@@ -33,7 +33,14 @@ fn run(words: &[&str]) -> Result<ExitCode, String> {
         return Err(USAGE.to_owned());
     };
     let logs = std::env::temp_dir();
-    let cri = Cri::connect(Path::new(socket), &logs).map_err(refused)?;
+    let mut cri = Cri::connect(Path::new(socket), &logs).map_err(refused)?;
+    let verb = match verb {
+        ["--cgroup-parent", parent, verb @ ..] => {
+            cri = cri.with_cgroup_parent(parent);
+            verb
+        }
+        verb => verb,
+    };
     match verb {
         ["version"] => println!("{}", cri.version().map_err(refused)?),
         ["run-pod", namespace, name] => run_pod(&cri, namespace, name, "{}")?,
