@@ -210,7 +210,7 @@ the_story() {
     say "a running actor is not deleted"
     show actor-volumes actor delete agents/my-agent-1
     if actor-volumes actor delete agents/my-agent-1 2>&1 | sed 's/^/  /'; then
-        promised "the delete is refused" refused done
+        promised "the delete is refused" refused 'carried out'
     else
         promised "the delete is refused" refused refused
     fi

@@ -84,6 +84,7 @@ export AV_E2E_BASE=$base/nodes AV_E2E_IMAGES=$base/images AV_E2E_CGROUP=$cgroup
 # whatever happened. /run is the suite's own because shims and runc keep their
 # sockets and state there, and so does a real containerd of this machine.
 # The shell stays as the first process: it reaps what the shims leave to it.
+# shellcheck disable=SC2016 # its variables are the inner shell's
 inside='
     base=$1 tools=$2
     shift 2
