@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Doubles of the real peers, used over real sockets: a CSI driver, the runtime
-//! side of NRI, a CRI client and a CRI server that lists.
+//! side of NRI, a CRI client, and a CRI server that lists.
 
+pub mod cri;
 pub mod runtime;
