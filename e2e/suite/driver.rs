@@ -20,7 +20,7 @@ pub(crate) enum Driver {
     Local,
     /// testkit's: slow or faulty where a case says so, and it takes notes.
     Testkit,
-    /// csi-driver-host-path, which nobody here wrote.
+    /// The hostpath driver of Kubernetes CSI, which nobody here wrote.
     HostPath,
 }
 
@@ -79,9 +79,7 @@ impl Driver {
                         "--v",
                         "5",
                     ])
-                    .arg("--enable-attach=true")
-                    .arg(format!("--endpoint=unix://{}", socket.display()))
-                    .arg(format!("--statedir={}", root.display()));
+                    .arg(format!("--endpoint=unix://{}", socket.display()));
                 command
             }
         }
@@ -94,10 +92,15 @@ impl Driver {
         match self {
             Self::Local => [at("volumes"), at("trash")].concat(),
             Self::Testkit => at("volumes"),
-            // One directory a volume beside the driver's own state file.
+            // It keeps its volumes in /tmp, beside those of other nodes: which are
+            // its own, its log tells.
             Self::HostPath => {
-                let is_volume = |n: &String| root.join(n).is_dir();
-                at(".").into_iter().filter(is_volume).collect()
+                let log = fs::read_to_string(dir.join("logs/csi-driver.log"));
+                log.unwrap_or_default()
+                    .lines()
+                    .filter_map(|line| Some(line.split_once("create volume ")?.1.to_owned()))
+                    .filter(|path| Path::new(path).exists())
+                    .collect()
             }
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The same against csi-driver-host-path, which nobody here wrote.
+//! The same against the hostpath driver of Kubernetes CSI, which nobody here wrote.
 
 use super::{data, delete, restart, warm};
 use crate::{Case, driver::Driver};
