@@ -6,7 +6,7 @@ mod backoff;
 mod connect;
 mod service;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use prost::Message as _;
 use tokio::{net::UnixStream, sync::watch, time::Instant};
@@ -22,7 +22,10 @@ use super::{
     mux::{Mux, PLUGIN, RUNTIME},
     ttrpc::{Client, serve},
 };
-use crate::{error::Error, proto::nri::RegisterPluginRequest};
+use crate::{
+    error::{Error, Result},
+    proto::nri::RegisterPluginRequest,
+};
 
 /// The version of NRI that is spoken here.
 const NRI_VERSION: &str = "v0.12.0";
@@ -32,6 +35,8 @@ const RUNTIME_SERVICE: &str = "nri.pkg.api.v1alpha1.Runtime";
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the answers of calls under way may take to go out at the end.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the connection stays open after the last of them, where we hang up.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// Where the runtime is, and who we are to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,12 +134,31 @@ async fn session<P: Plugin>(
     let client = Client::start(called);
 
     let mut since = None;
-    let why = tokio::select! {
-        biased;
-        () = shutdown.cancelled() => shutting_down(),
-        why = mux.ended() => describe_end(&seen.borrow(), why),
-        why = register(&client, config) => why,
-        why = follow(&mut seen, status, &mut since) => why,
+    let mut hung_up = false;
+    let why = {
+        let progress = seen.clone();
+        let mut registering = pin!(register(&client, config));
+        let mut following = pin!(follow(&mut seen, status, &mut since));
+        let mut registered = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break shutting_down(),
+                result = &mut registering, if !registered => match result {
+                    Ok(()) => registered = true,
+                    Err(why) => break why,
+                },
+                why = mux.ended() => {
+                    hung_up = true;
+                    // A runtime may refuse and hang up at once: the refusal says more.
+                    if !registered && let Err(why) = registering.await {
+                        break why;
+                    }
+                    break describe_end(&progress.borrow(), why);
+                }
+                why = &mut following => break why,
+            }
+        }
     };
     stop.cancel();
     // Calls under way are answered, then the connection is closed; after this
@@ -145,6 +169,11 @@ async fn session<P: Plugin>(
     {
         server.abort();
         let _ = (&mut server).await;
+    }
+    // A runtime that sees an answer and the end of the connection at once may
+    // go by the end, and create the container without us.
+    if !hung_up {
+        tokio::time::sleep(LINGER).await;
     }
     drop(client);
     mux.close(CLOSING_TIMEOUT).await;
@@ -157,8 +186,7 @@ async fn session<P: Plugin>(
     (Lived::since(since), why)
 }
 
-/// Registers the plugin; returns only where that fails.
-async fn register(client: &Client, config: &SessionConfig) -> Error {
+async fn register(client: &Client, config: &SessionConfig) -> Result<()> {
     let request = RegisterPluginRequest {
         plugin_name: config.name.clone(),
         plugin_idx: config.index.clone(),
@@ -170,18 +198,14 @@ async fn register(client: &Client, config: &SessionConfig) -> Error {
         request.encode_to_vec(),
         REGISTRATION_TIMEOUT,
     );
-    match call.await {
-        Ok(_empty) => {
-            debug!("registered at the runtime");
-            std::future::pending().await
-        }
-        Err(error) => error.context(format_args!(
+    call.await.map(drop).map_err(|e| {
+        e.context(format_args!(
             "cannot register as plugin {}-{} at {}",
             config.index,
             config.name,
             config.socket.display()
-        )),
-    }
+        ))
+    })
 }
 
 /// Turns progress into status; returns only where the session must end.

@@ -3,4 +3,5 @@
 //! side of NRI, a CRI client, and a CRI server that lists.
 
 pub mod cri;
+pub mod nri;
 pub mod runtime;
