@@ -69,19 +69,17 @@ impl Driver {
                 let bin = setup()
                     .tool("csi-driver-host-path")
                     .expect("cases that need it are skipped without it");
-                let mut command = Command::new(bin.join("hostpathplugin"));
+                // It keeps volumes in /tmp: so it has a /tmp of its own. run.sh
+                // made /tmp private; all other mounts still reach the node.
+                let mut command = Command::new("unshare");
                 command
-                    .args([
-                        "--drivername",
-                        self.name(),
-                        "--nodeid",
-                        "node-a",
-                        "--v",
-                        "5",
-                    ])
-                    .arg("--enable-attach=true")
-                    .arg(format!("--endpoint=unix://{}", socket.display()))
-                    .arg(format!("--statedir={}", root.display()));
+                    .args(["--mount", "--propagation", "unchanged", "sh", "-c"])
+                    .arg("mkdir -p \"$1\" && mount --bind \"$1\" /tmp && shift && exec \"$@\"")
+                    .args(["sh".as_ref(), root.as_os_str()])
+                    .arg(bin.join("hostpathplugin"))
+                    .args(["-drivername", self.name(), "-nodeid", "node-a"])
+                    .arg("-endpoint")
+                    .arg(format!("unix://{}", socket.display()));
                 command
             }
         }
@@ -94,11 +92,7 @@ impl Driver {
         match self {
             Self::Local => [at("volumes"), at("trash")].concat(),
             Self::Testkit => at("volumes"),
-            // One directory a volume beside the driver's own state file.
-            Self::HostPath => {
-                let is_volume = |n: &String| root.join(n).is_dir();
-                at(".").into_iter().filter(is_volume).collect()
-            }
+            Self::HostPath => at("."),
         }
     }
 }
