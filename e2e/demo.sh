@@ -65,25 +65,22 @@ outside() {
     "$here/tools/setup.sh" --path containerd-1.7 >/dev/null ||
         fail "containerd could not be set up: is a Debian package source in reach?"
     (cd "$repo" && cargo build --locked --workspace --bins)
-    base=$(mktemp -d /tmp/av-XXXX)
-    trap 'rmdir "$base"' EXIT
     local status=0
     unshare --mount --propagation private --pid --fork --mount-proc --kill-child \
-        "$BASH" "$here/demo.sh" inside "$base" || status=$?
+        "$BASH" "$here/demo.sh" inside || status=$?
     find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup/*$cgroup*" -exec rmdir {} + 2>/dev/null || true
     exit "$status"
 }
 
+base=/run/demo
 cgroup=/actor-volumes-demo
 
 # Everything below runs as the first process of its own namespaces.
 inside() {
-    base=$1
     mount --make-rshared /
-    mount -t tmpfs -o mode=755 demo "$base"
-    # Shims and runc keep their sockets and state below /run.
+    # Shims and runc keep their sockets and state there, and so do we.
     mount -t tmpfs -o mode=755 demo /run
-    mkdir "$base/logs" "$base/tmp"
+    mkdir -p "$base/logs" "$base/tmp"
     export TMPDIR=$base/tmp
     bring_up
     cd "$base"
@@ -121,7 +118,7 @@ bring_up() {
     cat >"$base/config.toml" <<-END
 		[node]
 		name = "node-a"
-		state_dir = "$base/state"
+		state_dir = "$base/av"
 		run_dir = "$base/run"
 		mount_root = "$base/m"
 		trusted_namespaces = ["agents"]
@@ -225,7 +222,7 @@ the_story() {
 }
 
 case ${1:-} in
-    inside) inside "$2" ;;
+    inside) inside ;;
     "") outside ;;
     *) fail "usage: e2e/demo.sh" ;;
 esac

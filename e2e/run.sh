@@ -63,49 +63,48 @@ program=$(cargo test --no-run --test e2e --message-format=json 2>/dev/null |
 [ -x "$program" ] || die "the test program was not built: cargo test --no-run --test e2e"
 
 # --- a place of its own
-base=$(mktemp -d /tmp/av-XXXX)
 cgroup=/actor-volumes-e2e-$$
 loops_before=$(losetup -n -O NAME 2>/dev/null | sort || true)
+export AV_E2E_VERSIONS="${versions[*]}" AV_E2E_MAIN_VERSION=$main
+export AV_E2E_BASE=/run/av AV_E2E_IMAGES=/run/av-images AV_E2E_CGROUP=$cgroup
+[ -z "${AV_E2E_LOGS:-}" ] || mkdir -p "$AV_E2E_LOGS"
 
 clean_up() {
-    # Children first; a parent that still has processes stays, and is told below.
+    # Children first. One that still has processes stays, and is told below.
     find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup/*$cgroup*" -exec rmdir {} + 2>/dev/null || true
-    rmdir "$base" 2>/dev/null || true
     [ -z "$own_skips" ] || rm -f "$own_skips"
 }
 trap clean_up EXIT
 
-export AV_E2E_VERSIONS="${versions[*]}" AV_E2E_MAIN_VERSION=$main
-export AV_E2E_BASE=$base/nodes AV_E2E_IMAGES=$base/images AV_E2E_CGROUP=$cgroup
-[ -z "${AV_E2E_LOGS:-}" ] || mkdir -p "$AV_E2E_LOGS"
-
 # Everything happens in mount and process namespaces of the suite's own: when
 # the first process ends, the kernel ends all others and takes the mounts down,
 # whatever happened. /run is the suite's own because shims and runc keep their
-# sockets and state there, and so does a real containerd of this machine.
-# The shell stays as the first process: it reaps what the shims leave to it.
+# sockets and state there, and so does a real containerd of this machine; the
+# nodes' directories lie there too. /tmp is private, so that a driver may have
+# one of its own. The shell stays as the first process: it reaps what the shims
+# leave to it.
 # shellcheck disable=SC2016 # its variables are the inner shell's
 inside='
-    base=$1 tools=$2
-    shift 2
+    tools=$1
+    shift
     mount --make-rshared / &&
-    mount -t tmpfs -o mode=755 actor-volumes-e2e "$base" &&
+    mount --bind /tmp /tmp &&
+    mount --make-private /tmp &&
     mount -t tmpfs -o mode=755 actor-volumes-e2e /run &&
-    mkdir "$base/nodes" &&
-    "$tools/images.sh" "$base/images" &&
+    mkdir "$AV_E2E_BASE" &&
+    "$tools/images.sh" "$AV_E2E_IMAGES" &&
     "$@"
     exit $?
 '
 say "containerd ${versions[*]}, whole list on $main"
 status=0
 unshare --mount --propagation private --pid --fork --mount-proc --kill-child \
-    sh -c "$inside" e2e "$base" "$here/tools" \
+    sh -c "$inside" e2e "$here/tools" \
     "$program" --test-threads "${AV_E2E_THREADS:-2}" ${arguments[@]+"${arguments[@]}"} || status=$?
 
 [ -z "$own_skips" ] || cat "$own_skips" >&2
 clean_up
 left=$(find /sys/fs/cgroup -type d -path "/sys/fs/cgroup/*$cgroup*" 2>/dev/null || true)
-[ ! -e "$base" ] || left+=" $base"
 loops_after=$(losetup -n -O NAME 2>/dev/null | sort || true)
 [ "$loops_after" = "$loops_before" ] || left+=" loop devices: $loops_after"
 if [ -n "$left" ]; then

@@ -20,7 +20,7 @@ pub(crate) enum Driver {
     Local,
     /// testkit's: slow or faulty where a case says so, and it takes notes.
     Testkit,
-    /// The hostpath driver of Kubernetes CSI, which nobody here wrote.
+    /// csi-driver-host-path, which nobody here wrote.
     HostPath,
 }
 
@@ -69,17 +69,17 @@ impl Driver {
                 let bin = setup()
                     .tool("csi-driver-host-path")
                     .expect("cases that need it are skipped without it");
-                let mut command = Command::new(bin.join("hostpathplugin"));
+                // It keeps volumes in /tmp: so it has a /tmp of its own. run.sh
+                // made /tmp private; all other mounts still reach the node.
+                let mut command = Command::new("unshare");
                 command
-                    .args([
-                        "--drivername",
-                        self.name(),
-                        "--nodeid",
-                        "node-a",
-                        "--v",
-                        "5",
-                    ])
-                    .arg(format!("--endpoint=unix://{}", socket.display()));
+                    .args(["--mount", "--propagation", "unchanged", "sh", "-c"])
+                    .arg("mkdir -p \"$1\" && mount --bind \"$1\" /tmp && shift && exec \"$@\"")
+                    .args(["sh".as_ref(), root.as_os_str()])
+                    .arg(bin.join("hostpathplugin"))
+                    .args(["-drivername", self.name(), "-nodeid", "node-a"])
+                    .arg("-endpoint")
+                    .arg(format!("unix://{}", socket.display()));
                 command
             }
         }
@@ -92,16 +92,7 @@ impl Driver {
         match self {
             Self::Local => [at("volumes"), at("trash")].concat(),
             Self::Testkit => at("volumes"),
-            // It keeps its volumes in /tmp, beside those of other nodes: which are
-            // its own, its log tells.
-            Self::HostPath => {
-                let log = fs::read_to_string(dir.join("logs/csi-driver.log"));
-                log.unwrap_or_default()
-                    .lines()
-                    .filter_map(|line| Some(line.split_once("create volume ")?.1.to_owned()))
-                    .filter(|path| Path::new(path).exists())
-                    .collect()
-            }
+            Self::HostPath => at("."),
         }
     }
 }

@@ -86,7 +86,7 @@ impl Node {
             return;
         };
         let text = format!(
-            "[node]\nname = \"node-a\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\n\
+            "[node]\nname = \"node-a\"\nstate_dir = \"{dir}/av\"\nrun_dir = \"{dir}/run\"\n\
              mount_root = \"{dir}/m\"\ntrusted_namespaces = [\"{NAMESPACE}\"]\n\
              member_grace_ms = 1000\nsweep_interval_s = 1\n\
              [runtime]\nnri_socket = \"{nri}\"\ncri_socket = \"{dir}/c.sock\"\n\
@@ -334,7 +334,7 @@ impl Node {
     /// What of volumes the node still has: mounts, their directories, records.
     pub(crate) fn held(&self) -> Vec<String> {
         let mut held = leaks::entries(&self.dir.join("m"));
-        let records = leaks::entries(&self.dir.join("state/records"));
+        let records = leaks::entries(&self.dir.join("av/records"));
         held.extend(records.into_iter().map(|r| format!("record {r}")));
         held
     }
