@@ -2,7 +2,9 @@
 //! NRI events translated into scope events of the node agent, and mounts into
 //! adjustments. Nothing is decided here.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::{
     delivery::{self, MountNeed},
@@ -93,7 +95,7 @@ impl Plugin for VolumePlugin {
         let container = container_view(container);
         let needs = self
             .agent
-            .container_created(&sandbox, &container, until)
+            .container_created(&sandbox, &container, until.into_std())
             .await?;
         let mounts = needs.iter().map(mount).collect::<Result<Vec<_>>>()?;
         Ok(nri::adjust(mounts))

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whether what a pod or container presents is believed, and which scope it is.
 
+use std::collections::BTreeMap;
+
 use super::agent::{Authority, NodeSettings};
 use crate::{
     api::{annotation, grant},
@@ -15,11 +17,15 @@ pub(super) struct Admitted {
     pub(super) scope: Scope,
 }
 
-/// Whether the sandbox or the container asks for volumes. Nothing but string
-/// comparison: this is all that a pod which is not ours costs.
+/// Whether the sandbox or the container asks for volumes. Nothing but a look
+/// into two sorted maps: this is all that a pod which is not ours costs.
 pub(super) fn asks(sandbox: &SandboxView, container: Option<&ContainerView>) -> bool {
-    annotation::asks(&sandbox.annotations)
-        || container.is_some_and(|c| annotation::asks(&c.annotations))
+    let has_ours = |annotations: &BTreeMap<String, String>| {
+        let mut from = annotations.range(annotation::PREFIX.to_owned()..);
+        from.next()
+            .is_some_and(|(key, _)| key.starts_with(annotation::PREFIX))
+    };
+    has_ours(&sandbox.annotations) || container.is_some_and(|c| has_ours(&c.annotations))
 }
 
 /// Reads and checks the annotations. None: neither asks for volumes.

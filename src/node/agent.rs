@@ -28,7 +28,7 @@ use crate::{
     host::durable,
     model::{
         ContainerView, DnsLabel, Generation, Grant, GrantVolume, NodeName, RuntimeId, SandboxView,
-        Scope, VolumeKey, VolumeUid,
+        Scope, VolumeKey,
     },
     telemetry::Metrics,
 };
@@ -188,7 +188,7 @@ impl Agent {
     }
 
     /// The volume, with a record that may be new.
-    fn volume(&self, key: &VolumeKey, uid: &VolumeUid) -> Result<Arc<Volume>> {
+    fn volume(&self, key: &VolumeKey) -> Result<Arc<Volume>> {
         let hash = key.hash();
         let mut index = self.index();
         if let Some(why) = index.unreadable.get(&hash) {
@@ -197,10 +197,7 @@ impl Agent {
             )));
         }
         let volume = index.volumes.entry(hash).or_insert_with(|| {
-            Volume::new(
-                Arc::clone(&self.shared),
-                VolumeRecord::new(key.clone(), uid.clone()),
-            )
+            Volume::new(Arc::clone(&self.shared), VolumeRecord::new(key.clone()))
         });
         Ok(Arc::clone(volume))
     }
@@ -349,7 +346,7 @@ impl Agent {
         member: Option<&str>,
     ) -> Result<Arc<Volume>> {
         let key = grant.key();
-        let volume = self.volume(&key, &grant.uid)?;
+        let volume = self.volume(&key)?;
         self.index()
             .sandboxes
             .entry(sandbox.id.clone())
@@ -426,13 +423,8 @@ impl Agent {
 
     /// Every generation of the volume up to this one is over on this node.
     /// Durable when it returns.
-    pub async fn revoke(
-        &self,
-        key: &VolumeKey,
-        uid: &VolumeUid,
-        generation: Generation,
-    ) -> Result<()> {
-        self.volume(key, uid)?.revoke(generation).await
+    pub async fn revoke(&self, key: &VolumeKey, generation: Generation) -> Result<()> {
+        self.volume(key)?.revoke(generation).await
     }
 
     /// What still holds the volume on this node, for people; none: its release

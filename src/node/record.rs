@@ -45,8 +45,8 @@ pub enum Phase {
 pub struct VolumeRecord {
     /// Driver and volume id.
     pub key: VolumeKey,
-    /// The volume's unique id.
-    pub uid: VolumeUid,
+    /// The volume's unique id, once a grant has told it.
+    pub uid: Option<VolumeUid>,
     /// The highest generation of an accepted grant.
     pub highest: Generation,
     /// Every generation up to this one is over.
@@ -118,10 +118,10 @@ pub struct Publication {
 
 impl VolumeRecord {
     /// A record that holds nothing yet.
-    pub fn new(key: VolumeKey, uid: VolumeUid) -> Self {
+    pub fn new(key: VolumeKey) -> Self {
         Self {
             key,
-            uid,
+            uid: None,
             highest: Generation::default(),
             revoked: Generation::default(),
             staging: Staging::default(),
@@ -252,13 +252,10 @@ pub(super) mod tests {
     pub(crate) fn record(publications: Vec<Publication>) -> VolumeRecord {
         VolumeRecord {
             publications,
-            ..VolumeRecord::new(
-                VolumeKey {
-                    driver: "d.test".parse().unwrap(),
-                    volume_id: "v1".into(),
-                },
-                VolumeUid::new("u1").unwrap(),
-            )
+            ..VolumeRecord::new(VolumeKey {
+                driver: "d.test".parse().unwrap(),
+                volume_id: "v1".into(),
+            })
         }
     }
 

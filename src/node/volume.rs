@@ -115,10 +115,12 @@ impl Volume {
         let mut state = self.state.lock().await;
         let record = &state.record;
         let name = &want.volume.name;
-        if record.uid != want.volume.uid {
+        if let Some(known) = &record.uid
+            && *known != want.volume.uid
+        {
             return Err(Error::denied(format!(
-                "volume {name} of actor {} has uid {}, but this node knows {} as {}: the grant is wrong",
-                want.actor, want.volume.uid, self.key, record.uid
+                "volume {name} of actor {} has uid {}, but this node knows {} as {known}: the grant is wrong",
+                want.actor, want.volume.uid, self.key
             )));
         }
         let generation = want.volume.generation;
@@ -136,6 +138,7 @@ impl Volume {
                 older.ending = Some(format!("generation {generation} was granted"));
             }
         }
+        next.uid = Some(want.volume.uid.clone());
         next.highest = generation;
         match next.publication_mut(want.scope) {
             Some(found) => {
