@@ -3,12 +3,18 @@
 //! deadline and a class of failure.
 
 mod call;
+mod capabilities;
+mod connection;
+mod controller;
 mod driver;
+mod node;
 mod registry;
+mod request;
 
 pub use call::{CallError, Outcome};
-pub use driver::{
-    Capabilities, ControllerPublish, CreateVolume, CreatedVolume, Driver, DriverStatus,
-    NodePublish, NodeStage, VolumeCapability,
-};
+pub use capabilities::Capabilities;
+pub use driver::{Driver, DriverStatus};
 pub use registry::{DriverConfig, Registry};
+pub use request::{
+    ControllerPublish, CreateVolume, CreatedVolume, NodePublish, NodeStage, VolumeCapability,
+};

@@ -1,2 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every system call, and the only room that may hold unsafe code.
+
+pub mod mount;
+pub mod tree;

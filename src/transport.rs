@@ -3,4 +3,4 @@
 
 mod unix;
 
-pub use unix::{UnixChannel, bind, connect};
+pub use unix::{UnixChannel, bind, connect, connect_once, was_not_sent};

@@ -1,117 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One driver: its connection, capabilities and calls.
+//! One driver: its connection, made when it is first needed, and the road that
+//! every call takes.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use super::{CallError, DriverConfig};
-use crate::model::{AccessMode, DriverName, VolumeMode};
+use tokio::time::{Instant, timeout};
+use tonic::{Request, Response, Status};
 
-/// What a driver says that it can do (CSI spec: GetPluginCapabilities,
-/// ControllerGetCapabilities, NodeGetCapabilities).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Capabilities {
-    /// CONTROLLER_SERVICE
-    pub controller: bool,
-    /// VOLUME_ACCESSIBILITY_CONSTRAINTS
-    pub topology: bool,
-    /// CREATE_DELETE_VOLUME
-    pub create_delete: bool,
-    /// PUBLISH_UNPUBLISH_VOLUME
-    pub controller_publish: bool,
-    /// SINGLE_NODE_MULTI_WRITER of the controller
-    pub controller_single_node_multi_writer: bool,
-    /// STAGE_UNSTAGE_VOLUME
-    pub stage: bool,
-    /// SINGLE_NODE_MULTI_WRITER of the node
-    pub node_single_node_multi_writer: bool,
-    /// All capabilities that were advertised, in CSI's spelling, for people.
-    pub names: Vec<String>,
-}
+use super::{
+    CallError, Capabilities, DriverConfig,
+    call::{Rpc, classify, is_timeout},
+    connection::{Connection, Link, is_spent, probe},
+};
+use crate::{
+    error::{Error, Kind},
+    model::DriverName,
+    transport::{UnixChannel, was_not_sent},
+};
 
-/// How a volume is to be used (`VolumeCapability` of CSI).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VolumeCapability {
-    /// The access mode that is wanted; what is sent depends on the driver
-    /// (SINGLE_NODE_SINGLE_WRITER falls back to SINGLE_NODE_WRITER).
-    pub access_mode: AccessMode,
-    /// File system or block device.
-    pub volume_mode: VolumeMode,
-    /// Empty: the driver's choice.
-    pub fs_type: String,
-    /// Mount flags.
-    pub mount_flags: Vec<String>,
-}
-
-/// A CreateVolume request, without secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CreateVolume {
-    /// The idempotency key.
-    pub name: String,
-    /// `capacity_range.required_bytes`
-    pub required_bytes: u64,
-    /// How it will be used.
-    pub capability: VolumeCapability,
-    /// Parameters of the class.
-    pub parameters: BTreeMap<String, String>,
-}
-
-/// What CreateVolume gave.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CreatedVolume {
-    /// The driver's id.
-    pub volume_id: String,
-    /// 0: unknown.
-    pub capacity_bytes: u64,
-    /// Passed back unchanged in every later call.
-    pub volume_context: BTreeMap<String, String>,
-}
-
-/// A ControllerPublishVolume request.
-#[derive(Clone)]
-pub struct ControllerPublish {
-    /// The driver's id.
-    pub volume_id: String,
-    /// `node_id` of NodeGetInfo.
-    pub node_id: String,
-    /// How it will be used.
-    pub capability: VolumeCapability,
-    /// Of CreateVolumeResponse.
-    pub volume_context: BTreeMap<String, String>,
-}
-
-/// A NodeStageVolume request.
-#[derive(Clone)]
-pub struct NodeStage {
-    /// The driver's id.
-    pub volume_id: String,
-    /// Of ControllerPublishVolumeResponse.
-    pub publish_context: BTreeMap<String, String>,
-    /// The staging path; the directory exists.
-    pub staging_path: PathBuf,
-    /// How it will be used.
-    pub capability: VolumeCapability,
-    /// Of CreateVolumeResponse.
-    pub volume_context: BTreeMap<String, String>,
-}
-
-/// A NodePublishVolume request.
-#[derive(Clone)]
-pub struct NodePublish {
-    /// The driver's id.
-    pub volume_id: String,
-    /// Of ControllerPublishVolumeResponse.
-    pub publish_context: BTreeMap<String, String>,
-    /// The staging path; sent only to a driver that stages.
-    pub staging_path: PathBuf,
-    /// The target path; its parent exists, the driver makes it.
-    pub target_path: PathBuf,
-    /// How it will be used.
-    pub capability: VolumeCapability,
-    /// Whether the mount refuses writes.
-    pub read_only: bool,
-    /// Of CreateVolumeResponse.
-    pub volume_context: BTreeMap<String, String>,
-}
+/// How long a driver has from the first byte to ready; less where the deadline
+/// of its calls is shorter.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is known of a driver, for people.
 #[derive(Debug, Clone)]
@@ -132,67 +45,196 @@ pub struct DriverStatus {
 
 /// One driver.
 pub struct Driver {
-    config: DriverConfig,
+    pub(super) config: DriverConfig,
+    current: Mutex<Option<Arc<Connection>>>,
+    /// Held by the one who connects; the number of attempts that have ended,
+    /// and how the last one failed.
+    connecting: tokio::sync::Mutex<()>,
+    last: Mutex<Attempts>,
+}
+
+#[derive(Default)]
+struct Attempts {
+    ended: u64,
+    failure: Option<(&'static str, Kind, String)>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing behind these locks can be left half-changed by a panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Driver {
     pub(super) fn new(config: DriverConfig) -> Self {
-        Self { config }
+        Self {
+            config,
+            current: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+            last: Mutex::default(),
+        }
     }
+
+    /// Its name in the configuration, which it must answer to.
     pub fn name(&self) -> &DriverName {
         &self.config.name
     }
+
+    /// What is known of it; asks it whether it is ready.
     pub async fn status(&self) -> DriverStatus {
-        unimplemented!()
+        let mut status = DriverStatus {
+            name: self.config.name.clone(),
+            endpoint: self.config.endpoint.clone(),
+            ready: false,
+            version: String::new(),
+            capabilities: Vec::new(),
+            message: String::new(),
+        };
+        // A connection that has gone stale since the last call shows itself
+        // here, and is then made anew.
+        for fresh in [false, true] {
+            let connection = match self.connect().await {
+                Ok(connection) => connection,
+                Err(e) => {
+                    status.message = e.to_string();
+                    return status;
+                }
+            };
+            status.version = connection.version.clone();
+            status.capabilities = connection.capabilities.names.clone();
+            let link = Link {
+                channel: &connection.channel,
+                driver: self.config.name.as_str(),
+                deadline: Instant::now() + self.connect_within(),
+            };
+            match probe(&link).await {
+                Ok(true) => {
+                    status.ready = true;
+                    return status;
+                }
+                Ok(false) => {
+                    status.message = "the driver says that it is not ready: see its log".into();
+                    return status;
+                }
+                Err(e) => {
+                    let gone = e.error.kind() == Kind::Unavailable;
+                    status.message = e.to_string();
+                    if !gone || fresh {
+                        return status;
+                    }
+                    self.forget(&connection);
+                }
+            }
+        }
+        status
     }
-    /// Connects if needed; waits for readiness within the connect deadline.
+
+    /// What it can do. Connects if needed; waits for readiness within the
+    /// connect deadline.
     pub async fn capabilities(&self) -> Result<Capabilities, CallError> {
-        unimplemented!()
+        Ok(self.connect().await?.capabilities.clone())
     }
-    /// `node_id` of NodeGetInfo.
-    pub async fn node_id(&self) -> Result<String, CallError> {
-        unimplemented!()
-    }
-    pub async fn create_volume(&self, _request: &CreateVolume) -> Result<CreatedVolume, CallError> {
-        unimplemented!()
-    }
-    pub async fn delete_volume(&self, _volume_id: &str) -> Result<(), CallError> {
-        unimplemented!()
-    }
-    /// The publish_context; empty where the driver has no ControllerPublishVolume.
-    pub async fn controller_publish(
+
+    /// Sends one call: `build` makes the request from the capabilities, or says
+    /// that there is nothing to do; `send` sends it.
+    ///
+    /// A driver that was started again between two calls is read anew and the
+    /// request is built again; a request that may have reached a driver is
+    /// never sent twice.
+    pub(super) async fn call<Q, T, F>(
         &self,
-        _request: &ControllerPublish,
-    ) -> Result<BTreeMap<String, String>, CallError> {
-        unimplemented!()
+        rpc: Rpc,
+        build: impl Fn(&Capabilities) -> Result<Option<Q>, CallError>,
+        send: impl Fn(UnixChannel, Request<Q>) -> F,
+    ) -> Result<Option<T>, CallError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut fresh = false;
+        loop {
+            let connection = self.connect().await.map_err(|e| CallError {
+                rpc: rpc.name,
+                error: Error::from(e),
+                outcome: super::Outcome::Ambiguous,
+            })?;
+            let Some(message) = build(&connection.capabilities)? else {
+                return Ok(None);
+            };
+            let mut request = Request::new(message);
+            request.set_timeout(self.config.call_timeout);
+            let sent = timeout(
+                self.config.call_timeout,
+                send(connection.channel.clone(), request),
+            );
+            let status = match sent.await {
+                Ok(Ok(response)) => return Ok(Some(response.into_inner())),
+                Ok(Err(status)) if !is_timeout(&status) => status,
+                Ok(Err(_)) | Err(_) => return Err(self.no_answer(rpc)),
+            };
+            if is_spent(&status) {
+                self.forget(&connection);
+            }
+            if was_not_sent(&status) && !fresh {
+                fresh = true;
+                continue;
+            }
+            return Err(classify(rpc, self.config.name.as_str(), &status));
+        }
     }
-    pub async fn controller_unpublish(
-        &self,
-        _volume_id: &str,
-        _node_id: &str,
-    ) -> Result<(), CallError> {
-        unimplemented!()
+
+    fn no_answer(&self, rpc: Rpc) -> CallError {
+        let error = Error::deadline(format!(
+            "CSI driver {} did not answer within {:?}; the call may be done or not",
+            self.config.name, self.config.call_timeout
+        ));
+        CallError::ambiguous(rpc.name, error)
     }
-    /// Does nothing where the driver does not stage.
-    pub async fn node_stage(&self, _request: &NodeStage) -> Result<(), CallError> {
-        unimplemented!()
+
+    /// The connection, made if there is none.
+    pub(super) async fn connect(&self) -> Result<Arc<Connection>, CallError> {
+        let before = lock(&self.last).ended;
+        if let Some(connection) = lock(&self.current).clone() {
+            return Ok(connection);
+        }
+        let _turn = self.connecting.lock().await;
+        if let Some(connection) = lock(&self.current).clone() {
+            return Ok(connection);
+        }
+        // Whoever waited while another attempt failed shares its failure: a
+        // queue of callers must not wait for one deadline each.
+        {
+            let last = lock(&self.last);
+            if last.ended != before
+                && let Some((rpc, kind, message)) = &last.failure
+            {
+                return Err(CallError::ambiguous(rpc, Error::new(*kind, message)));
+            }
+        }
+        let opened = Connection::open(&self.config, self.connect_within()).await;
+        let mut last = lock(&self.last);
+        last.ended += 1;
+        match opened {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                last.failure = None;
+                *lock(&self.current) = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(e) => {
+                last.failure = Some((e.rpc, e.error.kind(), e.error.full_message()));
+                Err(e)
+            }
+        }
     }
-    pub async fn node_publish(&self, _request: &NodePublish) -> Result<(), CallError> {
-        unimplemented!()
+
+    fn connect_within(&self) -> Duration {
+        CONNECT_WITHIN.min(self.config.call_timeout)
     }
-    pub async fn node_unpublish(
-        &self,
-        _volume_id: &str,
-        _target_path: &std::path::Path,
-    ) -> Result<(), CallError> {
-        unimplemented!()
-    }
-    /// Does nothing where the driver does not stage.
-    pub async fn node_unstage(
-        &self,
-        _volume_id: &str,
-        _staging_path: &std::path::Path,
-    ) -> Result<(), CallError> {
-        unimplemented!()
+
+    /// Drops the connection, unless another has taken its place.
+    fn forget(&self, spent: &Arc<Connection>) {
+        let mut current = lock(&self.current);
+        if current.as_ref().is_some_and(|c| Arc::ptr_eq(c, spent)) {
+            *current = None;
+        }
     }
 }

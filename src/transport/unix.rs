@@ -2,8 +2,11 @@
 //! gRPC over unix sockets.
 
 use std::{
+    error::Error as StdError,
+    io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -25,10 +28,50 @@ const MAX_SOCKET_PATH: usize = 107;
 ///
 /// The `:authority` is `localhost`: some servers refuse a path there.
 pub async fn connect(socket: &Path, within: Duration) -> Result<UnixChannel> {
+    dial(socket, within, false).await
+}
+
+/// Connects like [`connect`], but for one connection alone: once the server has
+/// hung up, every call fails with an error that [`was_not_sent`] knows. For
+/// callers that must learn anew who the server is after it was started again.
+pub async fn connect_once(socket: &Path, within: Duration) -> Result<UnixChannel> {
+    dial(socket, within, true).await
+}
+
+/// Whether the call failed because the one connection of [`connect_once`] was
+/// gone, before anything was sent.
+pub fn was_not_sent(status: &tonic::Status) -> bool {
+    let mut next = status.source();
+    while let Some(error) = next {
+        // An io::Error shows its inner error by get_ref alone: source() skips it.
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        if error.is::<HungUp>() || inner.is_some_and(|e| e.is::<HungUp>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// The one connection was used up.
+#[derive(Debug, thiserror::Error)]
+#[error("the server has hung up")]
+struct HungUp;
+
+async fn dial(socket: &Path, within: Duration, once: bool) -> Result<UnixChannel> {
     let path: PathBuf = socket.into();
+    let used = AtomicBool::new(false);
     let connector = service_fn(move |_: Uri| {
         let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        let refused = used.swap(true, Ordering::Relaxed) && once;
+        async move {
+            if refused {
+                return Err(io::Error::other(HungUp));
+            }
+            UnixStream::connect(path).await.map(TokioIo::new)
+        }
     });
     Endpoint::from_static("http://localhost")
         .connect_timeout(within)

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Calls of the Controller service.
+
+use std::collections::BTreeMap;
+
+use super::{
+    CallError, Capabilities, ControllerPublish, CreateVolume, CreatedVolume, Driver, Outcome,
+    call::Rpc,
+};
+use crate::{
+    error::{Error, Result},
+    proto::csi::{self as wire, controller_client::ControllerClient},
+};
+
+const CREATE: Rpc = Rpc::plain("CreateVolume");
+const DELETE: Rpc = Rpc::plain("DeleteVolume");
+const PUBLISH: Rpc = Rpc::mounting("ControllerPublishVolume");
+const UNPUBLISH: Rpc = Rpc::mounting("ControllerUnpublishVolume");
+
+/// The longest volume id, and the most that a context may hold (CSI spec, size limits).
+const MAX_ID: usize = 128;
+const MAX_CONTEXT: usize = 4096;
+
+impl Driver {
+    /// Creates the volume, or finds the one of the same name.
+    ///
+    /// A volume that is not what was asked for is deleted again, so that a
+    /// final failure leaves none behind.
+    pub async fn create_volume(&self, request: &CreateVolume) -> Result<CreatedVolume, CallError> {
+        let build = |driver: &Capabilities| {
+            self.gate(CREATE, "CREATE_DELETE_VOLUME", driver.create_delete)?;
+            let required_bytes = i64::try_from(request.required_bytes).map_err(|_| {
+                let e = Error::invalid("a capacity above 8 EiB cannot be asked for: lower it");
+                CallError::last(CREATE.name, e)
+            })?;
+            Ok(Some(wire::CreateVolumeRequest {
+                name: request.name.clone(),
+                capacity_range: Some(wire::CapacityRange {
+                    required_bytes,
+                    limit_bytes: 0,
+                }),
+                volume_capabilities: vec![
+                    request
+                        .capability
+                        .to_wire(driver)
+                        .map_err(|e| CallError::last(CREATE.name, e))?,
+                ],
+                parameters: request.parameters.clone().into_iter().collect(),
+                ..Default::default()
+            }))
+        };
+        let answer = self
+            .call(CREATE, build, |channel, request| async {
+                ControllerClient::new(channel).create_volume(request).await
+            })
+            .await?;
+        let volume = answer.and_then(|a| a.volume).unwrap_or_default();
+        let problem = match checked(&volume, request.required_bytes) {
+            Ok(created) => return Ok(created),
+            Err(problem) => problem.context(format!("CSI driver {}", self.name())),
+        };
+        if volume.volume_id.is_empty() {
+            return Err(CallError::last(CREATE.name, problem));
+        }
+        tracing::warn!(driver = %self.name(), volume = %request.name, "deleting a volume that is not what was asked for: {problem}");
+        match self.delete_volume(&volume.volume_id).await {
+            Ok(()) => Err(CallError::last(
+                CREATE.name,
+                problem.context("the volume was deleted again"),
+            )),
+            Err(e) => Err(CallError::ambiguous(
+                CREATE.name,
+                problem.context(format!("the volume could not be deleted again ({e})")),
+            )),
+        }
+    }
+
+    /// Deletes the volume; one that is not there is success (CSI spec).
+    pub async fn delete_volume(&self, volume_id: &str) -> Result<(), CallError> {
+        let build = |driver: &Capabilities| {
+            self.gate(DELETE, "CREATE_DELETE_VOLUME", driver.create_delete)?;
+            Ok(Some(wire::DeleteVolumeRequest {
+                volume_id: volume_id.into(),
+                ..Default::default()
+            }))
+        };
+        self.call(DELETE, build, |channel, request| async {
+            ControllerClient::new(channel).delete_volume(request).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// The publish_context; empty where the driver has no ControllerPublishVolume.
+    pub async fn controller_publish(
+        &self,
+        request: &ControllerPublish,
+    ) -> Result<BTreeMap<String, String>, CallError> {
+        let build = |driver: &Capabilities| {
+            self.gate_attach(PUBLISH, driver)?;
+            if !driver.controller_publish {
+                return Ok(None);
+            }
+            Ok(Some(wire::ControllerPublishVolumeRequest {
+                volume_id: request.volume_id.clone(),
+                node_id: request.node_id.clone(),
+                volume_capability: Some(
+                    request
+                        .capability
+                        .to_wire(driver)
+                        .map_err(|e| CallError::last(PUBLISH.name, e))?,
+                ),
+                readonly: false,
+                volume_context: request.volume_context.clone().into_iter().collect(),
+                ..Default::default()
+            }))
+        };
+        let answer = self
+            .call(PUBLISH, build, |channel, request| async {
+                ControllerClient::new(channel)
+                    .controller_publish_volume(request)
+                    .await
+            })
+            .await?;
+        let context: BTreeMap<_, _> = answer
+            .map(|a| a.publish_context.into_iter().collect())
+            .unwrap_or_default();
+        // It is attached already: the caller must undo it, so never final.
+        check_context("publish_context", &context).map_err(|e| {
+            let e = e.context(format!("CSI driver {}", self.name()));
+            CallError::ambiguous(PUBLISH.name, e)
+        })?;
+        Ok(context)
+    }
+
+    /// Does nothing where the driver has no ControllerPublishVolume.
+    pub async fn controller_unpublish(
+        &self,
+        volume_id: &str,
+        node_id: &str,
+    ) -> Result<(), CallError> {
+        let build = |driver: &Capabilities| {
+            self.gate_attach(UNPUBLISH, driver)?;
+            Ok(driver
+                .controller_publish
+                .then(|| wire::ControllerUnpublishVolumeRequest {
+                    volume_id: volume_id.into(),
+                    node_id: node_id.into(),
+                    ..Default::default()
+                }))
+        };
+        self.call(UNPUBLISH, build, |channel, request| async {
+            ControllerClient::new(channel)
+                .controller_unpublish_volume(request)
+                .await
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// A process that does not serve the Controller service is no proof that
+    /// the driver has no ControllerPublishVolume.
+    fn gate_attach(&self, rpc: Rpc, driver: &Capabilities) -> Result<(), CallError> {
+        self.gate(
+            rpc,
+            "a Controller service here",
+            !driver.controller_elsewhere,
+        )
+    }
+
+    /// Refuses a call that the driver has not advertised, without sending it.
+    pub(super) fn gate(
+        &self,
+        rpc: Rpc,
+        capability: &str,
+        advertised: bool,
+    ) -> Result<(), CallError> {
+        if advertised {
+            return Ok(());
+        }
+        Err(CallError {
+            rpc: rpc.name,
+            outcome: Outcome::Final,
+            error: Error::unimplemented(format!(
+                "CSI driver {} does not advertise {capability}: use a driver that does",
+                self.name()
+            )),
+        })
+    }
+}
+
+/// The volume, if it is what was asked for.
+fn checked(volume: &wire::Volume, required_bytes: u64) -> Result<CreatedVolume> {
+    if volume.volume_id.is_empty() || volume.volume_id.len() > MAX_ID {
+        return Err(Error::internal(format!(
+            "the driver answered with a volume id of {} bytes: it must have 1 to {MAX_ID}",
+            volume.volume_id.len()
+        )));
+    }
+    let capacity_bytes = u64::try_from(volume.capacity_bytes).unwrap_or_default();
+    if volume.capacity_bytes < 0 || (capacity_bytes > 0 && capacity_bytes < required_bytes) {
+        return Err(Error::internal(format!(
+            "the driver made a volume of {} bytes, but {required_bytes} were asked for",
+            volume.capacity_bytes
+        )));
+    }
+    if volume.content_source.is_some() {
+        return Err(Error::internal(
+            "the driver says that the new volume has a content source, but none was asked for",
+        ));
+    }
+    let volume_context: BTreeMap<_, _> = volume.volume_context.clone().into_iter().collect();
+    check_context("volume_context", &volume_context)?;
+    Ok(CreatedVolume {
+        volume_id: volume.volume_id.clone(),
+        capacity_bytes,
+        volume_context,
+    })
+}
+
+fn check_context(field: &str, context: &BTreeMap<String, String>) -> Result<()> {
+    let size: usize = context.iter().map(|(k, v)| k.len() + v.len()).sum();
+    if size <= MAX_CONTEXT {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "the driver answered with a {field} of {size} bytes: CSI allows {MAX_CONTEXT}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume() -> wire::Volume {
+        wire::Volume {
+            volume_id: "v".into(),
+            capacity_bytes: 100,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_volume_of_unknown_or_larger_size_is_taken() {
+        assert_eq!(checked(&volume(), 100).unwrap().capacity_bytes, 100);
+        let unknown = wire::Volume {
+            capacity_bytes: 0,
+            ..volume()
+        };
+        assert_eq!(checked(&unknown, 100).unwrap().capacity_bytes, 0);
+    }
+
+    #[test]
+    fn a_volume_that_is_not_what_was_asked_for_is_refused() {
+        let context = |bytes| [("k".to_owned(), "x".repeat(bytes))].into();
+        for (bad, why) in [
+            (
+                wire::Volume {
+                    volume_id: String::new(),
+                    ..volume()
+                },
+                "0 bytes",
+            ),
+            (
+                wire::Volume {
+                    volume_id: "x".repeat(129),
+                    ..volume()
+                },
+                "129 bytes",
+            ),
+            (
+                wire::Volume {
+                    capacity_bytes: 99,
+                    ..volume()
+                },
+                "99 bytes",
+            ),
+            (
+                wire::Volume {
+                    capacity_bytes: -1,
+                    ..volume()
+                },
+                "-1 bytes",
+            ),
+            (
+                wire::Volume {
+                    content_source: Some(Default::default()),
+                    ..volume()
+                },
+                "content source",
+            ),
+            (
+                wire::Volume {
+                    volume_context: context(4096),
+                    ..volume()
+                },
+                "volume_context",
+            ),
+        ] {
+            let error = checked(&bad, 100).err().expect(why);
+            assert!(error.full_message().contains(why), "{error:?}");
+        }
+        let fits = wire::Volume {
+            volume_context: context(4095),
+            ..volume()
+        };
+        assert!(checked(&fits, 100).is_ok());
+    }
+}
