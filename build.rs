@@ -25,6 +25,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".ttrpc",
             ".actorvolumes.v1",
         ])
+        // The CLI prints what it is answered as JSON and YAML.
+        .type_attribute(
+            ".actorvolumes.v1",
+            "#[derive(serde::Serialize)] #[serde(rename_all = \"camelCase\")]",
+        )
         .compile_fds(set)?;
     Ok(())
 }

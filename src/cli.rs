@@ -1,2 +1,210 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line, one verb a file.
+//!
+//! What a script reads goes to stdout, everything else to stderr. The exit
+//! status is 0, 2 for a wrong command line, else that of the error's kind.
+
+mod actor;
+mod driver;
+mod file;
+mod output;
+mod storage_class;
+mod template;
+mod timeout;
+mod volume;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{config, error::Error, model::DriverName, rpc::Client};
+
+/// Where the control plane listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/actor-volumes/actor-volumes.sock";
+
+/// Volumes of their own for suspendable actors, on any containerd-based runtime.
+///
+/// Exit status: 0 done; 2 wrong command line; 3 wrong input; 4 not found; 5 exists
+/// with another content, or the state forbids it; 6 not allowed; 7 not now, try
+/// again; 8 not supported; 9 a fault of actor-volumes or of the machine.
+#[derive(Debug, Parser)]
+#[command(name = "actor-volumes", version, max_term_width = 100)]
+pub struct Cli {
+    /// The socket of `actor-volumes serve`, for the verbs that talk to it.
+    #[arg(long, env = "ACTOR_VOLUMES_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do: the daemons are started by `run`, the rest talks to one.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the control plane and the node agent of this host.
+    ///
+    /// Example: actor-volumes serve --config /etc/actor-volumes/config.toml
+    Serve(Serve),
+    /// Serve the embedded CSI driver: directories of this host as volumes.
+    ///
+    /// Example: actor-volumes local-driver --socket /run/csi/local.sock --root /srv/volumes
+    LocalDriver(LocalDriver),
+    /// Print or check a configuration file.
+    ///
+    /// Example: actor-volumes config --check /etc/actor-volumes/config.toml
+    Config(Config),
+    /// A verb of the control plane.
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+}
+
+/// Options of `local-driver`.
+#[derive(Debug, Args)]
+pub struct LocalDriver {
+    /// The unix socket to serve on.
+    #[arg(long, value_name = "PATH")]
+    pub socket: PathBuf,
+    /// The directory that holds the volumes.
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// The driver's name.
+    #[arg(long, value_name = "DRIVER", default_value = "local.actor-volumes.dev")]
+    pub name: DriverName,
+}
+
+/// Options of `config`.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Config {
+    /// Print a configuration with every key at its default.
+    #[arg(long)]
+    pub print_default: bool,
+    /// Read this file and say whether it can be used.
+    #[arg(long, value_name = "FILE")]
+    pub check: Option<PathBuf>,
+}
+
+/// The verbs that talk to the control plane.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Templates: which volumes an actor has and where they are mounted.
+    #[command(subcommand)]
+    Template(template::Verb),
+    /// Storage classes: which CSI driver makes the volumes, and how.
+    #[command(subcommand, name = "storageclass")]
+    StorageClass(storage_class::Verb),
+    /// CSI drivers.
+    #[command(subcommand)]
+    Driver(driver::Verb),
+    /// Actors: create, resume, suspend, delete.
+    #[command(subcommand)]
+    Actor(actor::Verb),
+    /// Volumes.
+    #[command(subcommand)]
+    Volume(volume::Verb),
+}
+
+/// What a verb needs besides its own options.
+struct Context<'a> {
+    socket: &'a Path,
+}
+
+impl Context<'_> {
+    /// A client for calls that do not wait.
+    async fn client(&self) -> crate::error::Result<Client> {
+        self.client_that_waits(Duration::ZERO).await
+    }
+
+    /// A client for calls that wait so long at the server.
+    async fn client_that_waits(&self, wait: Duration) -> crate::error::Result<Client> {
+        Client::connect(self.socket, wait).await
+    }
+}
+
+/// Runs a verb against the control plane at this socket.
+pub async fn run_client(socket: &Path, command: ClientCommand) -> crate::error::Result<ExitCode> {
+    let context = Context { socket };
+    match command {
+        ClientCommand::Template(verb) => verb.run(&context).await,
+        ClientCommand::StorageClass(verb) => verb.run(&context).await,
+        ClientCommand::Driver(verb) => verb.run(&context).await,
+        ClientCommand::Actor(verb) => verb.run(&context).await,
+        ClientCommand::Volume(verb) => verb.run(&context).await,
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what went wrong on stderr; the exit status is that of the error's kind.
+pub fn report(error: &Error) -> ExitCode {
+    eprintln!("error: {}", error.full_message());
+    ExitCode::from(error.kind().exit_status())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_of_the_contract_is_read() {
+        for line in [
+            "serve --config /c",
+            "local-driver --socket /s.sock --root /r --name d.example",
+            "config --print-default",
+            "config --check /c",
+            "--socket /s template apply -f t.yaml",
+            "template ls -o json",
+            "template show t -o yaml",
+            "storageclass apply -f c.yaml",
+            "storageclass ls",
+            "driver ls -o yaml",
+            "actor create a/b --template t --wait",
+            "actor ls",
+            "actor show a/b -o json",
+            "actor resume a/b --container c --node n --pod p --pod-namespace q --format kubernetes",
+            "actor suspend a/b --wait --timeout 500ms",
+            "actor delete a/b --wait --timeout 30",
+            "volume ls",
+            "volume show u -o table",
+        ] {
+            let words = std::iter::once("actor-volumes").chain(line.split(' '));
+            if let Err(e) = Cli::try_parse_from(words) {
+                panic!("{line}: {e}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_refused() {
+        for line in [
+            "",
+            "config",
+            "config --print-default --check /c",
+            "actor create a --template t",
+            "actor create a/b",
+            "actor resume a/b --format xml",
+            "actor suspend a/b --timeout soon",
+        ] {
+            let words = std::iter::once("actor-volumes").chain(line.split_whitespace());
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

@@ -1,2 +1,190 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The control plane: creates, attaches, detaches and deletes volumes; owns actors and templates.
+//!
+//! A verb changes records and returns; what follows from the records is done by
+//! the engine, step by step, whether anyone waits for it or not:
+//!
+//! ```text
+//!   service ──▶ verbs ──▶ records (store) ──▶ lifecycle::plan ──▶ steps
+//!                            ▲                                     │
+//!                            └── lifecycle::finish ◀── effect ◀────┘
+//!                                                    (csi, NodePort)
+//! ```
+
+mod cell;
+mod convert;
+mod create;
+mod delete;
+mod effect;
+mod engine;
+mod grant;
+pub mod lifecycle;
+mod list;
+mod port;
+pub mod record;
+mod resume;
+mod service;
+mod storage_class;
+pub mod store;
+mod suspend;
+mod template;
+mod view;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, RwLock},
+    time::Duration,
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use port::NodePort;
+pub use resume::ResumeOptions;
+pub use service::ControlService;
+pub use view::{ActorView, Applied, TemplateView, VolumeView};
+
+use self::{
+    cell::{Cell, blocking},
+    lifecycle::State,
+    record::{ActorRecord, AttachmentRecord, VolumeRecord, key},
+    store::{Store, Stored},
+};
+use crate::{
+    csi::Registry,
+    error::{Error, Result},
+    model::{ActorRef, Grant, NodeName},
+};
+
+/// How long a verb waits when its caller does not say.
+pub const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+
+/// The control plane.
+pub struct Control {
+    store: Arc<dyn Store>,
+    drivers: Arc<Registry>,
+    nodes: Arc<dyn NodePort>,
+    node: NodeName,
+    cells: Mutex<HashMap<ActorRef, Arc<Cell>>>,
+    grants: RwLock<HashMap<ActorRef, Grant>>,
+    /// Held while templates and classes change, and while an actor is created
+    /// from them: what is in use is judged on a standing picture.
+    catalog: tokio::sync::Mutex<()>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Control {
+    /// Reads the records and goes on with what they say is under way.
+    ///
+    /// `node` is the one node that it serves.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        drivers: Arc<Registry>,
+        nodes: Arc<dyn NodePort>,
+        node: NodeName,
+    ) -> Result<Arc<Self>> {
+        let cells = {
+            let store = store.clone();
+            blocking(move || load(&store)).await?
+        };
+        let control = Arc::new(Self {
+            store,
+            drivers,
+            nodes,
+            node,
+            cells: Mutex::default(),
+            grants: RwLock::default(),
+            catalog: tokio::sync::Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        for cell in cells {
+            let cell = Arc::new(cell);
+            control.cells().insert(cell.name.clone(), cell.clone());
+            let mut inner = cell.lock().await?;
+            control.renew_grant(&cell.name, &inner.state);
+            control.drive(&cell, &mut inner);
+        }
+        Ok(control)
+    }
+
+    /// Ends all tasks. What is under way goes on from the records at the next start.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// The node that it serves.
+    pub fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    /// The control plane's current word on an actor: its grant while it is
+    /// resumed. From memory, at once.
+    pub fn current_grant(&self, actor: &ActorRef) -> Option<Grant> {
+        let grants = self.grants.read().unwrap_or_else(|e| e.into_inner());
+        grants.get(actor).cloned()
+    }
+
+    fn renew_grant(&self, actor: &ActorRef, state: &State) {
+        let grant = grant::of(state);
+        let mut grants = self.grants.write().unwrap_or_else(|e| e.into_inner());
+        match grant {
+            Some(grant) => grants.insert(actor.clone(), grant),
+            None => grants.remove(actor),
+        };
+    }
+
+    fn cells(&self) -> MutexGuard<'_, HashMap<ActorRef, Arc<Cell>>> {
+        // Every change to the map is one call: a panic elsewhere leaves it whole.
+        self.cells.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The actor's cell.
+    fn cell(&self, actor: &ActorRef) -> Result<Arc<Cell>> {
+        let found = self.cells().get(actor).cloned();
+        found.ok_or_else(|| missing(actor))
+    }
+
+    fn drop_cell(&self, cell: &Arc<Cell>) {
+        let mut cells = self.cells();
+        if cells.get(&cell.name).is_some_and(|c| Arc::ptr_eq(c, cell)) {
+            cells.remove(&cell.name);
+        }
+    }
+}
+
+fn missing(actor: &ActorRef) -> Error {
+    Error::not_found(format!("actor {actor} does not exist"))
+}
+
+/// All actors, each with its volumes and their attachments.
+fn load(store: &Arc<dyn Store>) -> Result<Vec<Cell>> {
+    let mut actors: BTreeMap<_, (ActorRef, BTreeMap<String, Stored>)> = BTreeMap::new();
+    for (key, stored) in store::list_all(&**store, key::ACTORS)? {
+        let actor: ActorRecord = record::decode(&key, &stored.value)?;
+        let records = [(key, stored)].into();
+        actors.insert(actor.uid, (actor.actor, records));
+    }
+    let mut owners = BTreeMap::new();
+    for (key, stored) in store::list_all(&**store, key::VOLUMES)? {
+        let volume: VolumeRecord = record::decode(&key, &stored.value)?;
+        // The others are retained ones: their actor is gone.
+        if let Some((_, records)) = actors.get_mut(&volume.actor_uid) {
+            records.insert(key, stored);
+            owners.insert(volume.uid, volume.actor_uid);
+        }
+    }
+    for (key, stored) in store::list_all(&**store, key::ATTACHMENTS)? {
+        let attachment: AttachmentRecord = record::decode(&key, &stored.value)?;
+        let owner = owners.get(&attachment.volume);
+        if let Some((_, records)) = owner.and_then(|uid| actors.get_mut(uid)) {
+            records.insert(key, stored);
+        }
+    }
+    actors
+        .into_values()
+        .map(|(name, records)| Cell::loaded(name, store.clone(), records))
+        .collect()
+}

@@ -1,2 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Clients of our own API, and its messages read into the model.
+//! Clients of actorvolumes/v1, and errors as gRPC statuses: how the CLI reaches the daemons.
+
+mod client;
+mod status;
+
+pub use client::Client;
+pub use status::{error_of, status_of};

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `volume ls`
+
+use clap::Args;
+
+use crate::{
+    cli::{
+        Context,
+        output::{self, Output},
+    },
+    error::Result,
+    proto::api,
+};
+
+/// Options of `volume ls`.
+#[derive(Debug, Args)]
+pub struct Ls {
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Ls {
+    pub(super) async fn run(self, context: &Context<'_>) -> Result<()> {
+        let mut client = context.client().await?;
+        let volumes = client.volumes(api::ListVolumesRequest::default()).await?;
+        self.output.print(&volumes, || {
+            let rows: Vec<_> = volumes.iter().map(row).collect();
+            let header = [
+                "UID", "ACTOR", "NAME", "CLASS", "CAPACITY", "PHASE", "NODE", "AGE",
+            ];
+            output::table(&header, &rows)
+        })
+    }
+}
+
+fn row(volume: &api::Volume) -> Vec<String> {
+    let nodes: Vec<_> = volume.attachments.iter().map(|a| a.node.as_str()).collect();
+    vec![
+        volume.uid.clone(),
+        volume.actor.clone(),
+        volume.name.clone(),
+        volume.storage_class.clone(),
+        output::bytes(volume.capacity_bytes.max(volume.requested_bytes)),
+        volume.phase.clone(),
+        nodes.join(","),
+        output::age(&volume.created_at),
+    ]
+}

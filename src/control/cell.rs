@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One actor in memory: its state, what the store holds of it, and whoever waits
+//! for it to change. Every change goes through [`Cell::change`]: one batch, in the
+//! store before it is seen.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
+
+use super::{
+    lifecycle::{self, State},
+    record::{self, ActorRecord, AttachmentRecord, VolumeRecord, key},
+    store::{self, Revision, Store, Stored, Write},
+};
+use crate::{
+    error::{Error, Result},
+    model::{ActorRef, NodeName, VolumeUid},
+};
+
+/// One actor in memory.
+pub(super) struct Cell {
+    pub(super) name: ActorRef,
+    store: Arc<dyn Store>,
+    inner: Mutex<Inner>,
+    changes: watch::Sender<u64>,
+    /// Wakes the task that drives the actor.
+    pub(super) kick: Notify,
+}
+
+/// What the lock of a cell guards.
+#[derive(Default)]
+pub(super) struct Inner {
+    pub(super) state: State,
+    /// What the store holds of it.
+    standing: BTreeMap<String, Stored>,
+    /// Whether a write failed, so that the store may hold something else.
+    stale: bool,
+    /// Whether the actor was removed and this cell is out of use.
+    pub(super) gone: bool,
+    /// Whether a task drives the actor.
+    pub(super) driving: bool,
+    /// Who holds a volume on a node, for people.
+    pub(super) holders: BTreeMap<(VolumeUid, NodeName), String>,
+}
+
+impl Cell {
+    /// A cell without an actor.
+    pub(super) fn empty(name: ActorRef, store: Arc<dyn Store>) -> Self {
+        Self {
+            name,
+            store,
+            inner: Mutex::default(),
+            changes: watch::Sender::default(),
+            kick: Notify::new(),
+        }
+    }
+
+    /// A cell with what the store holds.
+    pub(super) fn loaded(
+        name: ActorRef,
+        store: Arc<dyn Store>,
+        standing: BTreeMap<String, Stored>,
+    ) -> Result<Self> {
+        let mut cell = Self::empty(name, store);
+        let inner = cell.inner.get_mut();
+        inner.state = read_state(&standing)?;
+        inner.standing = standing;
+        Ok(cell)
+    }
+
+    /// The state, after a look at the store where memory may be behind.
+    pub(super) async fn lock(&self) -> Result<MutexGuard<'_, Inner>> {
+        let mut inner = self.inner.lock().await;
+        if inner.stale {
+            let (store, name) = (self.store.clone(), self.name.clone());
+            let standing = blocking(move || load_standing(&*store, &name)).await?;
+            inner.state = read_state(&standing)?;
+            inner.standing = standing;
+            inner.stale = false;
+        }
+        Ok(inner)
+    }
+
+    /// Makes the change of the locked state durable, then seen.
+    pub(super) async fn commit(&self, inner: &mut Inner, next: State) -> Result<()> {
+        let entries = write_state(&next)?;
+        let batch = difference(&inner.standing, &entries);
+        if !batch.is_empty() {
+            // Until the answer is there, memory may be behind the store.
+            inner.stale = true;
+            let store = self.store.clone();
+            let (batch, revision) = blocking(move || {
+                let revision = store.write(&batch)?;
+                Ok((batch, revision))
+            })
+            .await?;
+            inner.stale = false;
+            apply(&mut inner.standing, batch, revision);
+        }
+        inner.state = next;
+        let attachments = &inner.state.attachments;
+        inner.holders.retain(|at, _| attachments.contains_key(at));
+        self.announce();
+        Ok(())
+    }
+
+    /// Wakes whoever waits for a change.
+    pub(super) fn announce(&self) {
+        self.changes.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Waits until the check has an answer, at most so long. None: it had none.
+    pub(super) async fn wait<T>(
+        &self,
+        within: Duration,
+        mut check: impl FnMut(&Inner) -> Option<Result<T>>,
+    ) -> Result<Option<T>> {
+        let end = Instant::now() + within;
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if let Some(answer) = check(&*self.lock().await?) {
+                return answer.map(Some);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            // The sender lives in this cell: it does not close meanwhile.
+            if tokio::time::timeout(left, changes.changed()).await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Runs a call that blocks where that is allowed.
+pub(super) async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(call)
+        .await
+        .map_err(|e| Error::internal("a call to the store did not come to its end").with_source(e))?
+}
+
+/// Everything that the store holds of an actor.
+fn load_standing(store: &dyn Store, name: &ActorRef) -> Result<BTreeMap<String, Stored>> {
+    let mut standing = BTreeMap::new();
+    let key = key::actor(name);
+    let Some(stored) = store.get(&key)? else {
+        return Ok(standing);
+    };
+    let actor: ActorRecord = record::decode(&key, &stored.value)?;
+    standing.insert(key, stored);
+    for (key, stored) in store::list_all(store, key::VOLUMES)? {
+        let volume: VolumeRecord = record::decode(&key, &stored.value)?;
+        if volume.actor_uid == actor.uid {
+            let attachments = format!("{}{}/", key::ATTACHMENTS, volume.uid);
+            standing.extend(store::list_all(store, &attachments)?);
+            standing.insert(key, stored);
+        }
+    }
+    Ok(standing)
+}
+
+fn read_state(standing: &BTreeMap<String, Stored>) -> Result<State> {
+    let mut state = State::default();
+    for (key, stored) in standing {
+        if key.starts_with(key::ACTORS) {
+            state.actor = Some(record::decode(key, &stored.value)?);
+        } else if key.starts_with(key::VOLUMES) {
+            let volume: VolumeRecord = record::decode(key, &stored.value)?;
+            state.volumes.insert(volume.uid.clone(), volume);
+        } else {
+            let found: AttachmentRecord = record::decode(key, &stored.value)?;
+            let at = (found.volume.clone(), found.node.clone());
+            state.attachments.insert(at, found);
+        }
+    }
+    lifecycle::restarted(&mut state);
+    Ok(state)
+}
+
+fn write_state(state: &State) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut entries = BTreeMap::new();
+    if let Some(actor) = &state.actor {
+        entries.insert(key::actor(&actor.actor), record::encode(actor)?);
+    }
+    for (uid, volume) in &state.volumes {
+        entries.insert(key::volume(uid), record::encode(volume)?);
+    }
+    for ((uid, node), attachment) in &state.attachments {
+        entries.insert(key::attachment(uid, node), record::encode(attachment)?);
+    }
+    Ok(entries)
+}
+
+fn difference(
+    standing: &BTreeMap<String, Stored>,
+    entries: &BTreeMap<String, Vec<u8>>,
+) -> Vec<Write> {
+    let put = entries.iter().filter_map(|(key, value)| {
+        let there = standing.get(key);
+        let same = there.is_some_and(|s| &s.value == value);
+        (!same).then(|| Write {
+            key: key.clone(),
+            expect: there.map(|s| s.revision),
+            value: Some(value.clone()),
+        })
+    });
+    let removed = standing
+        .iter()
+        .filter(|(key, _)| !entries.contains_key(*key));
+    let remove = removed.map(|(key, stored)| Write {
+        key: key.clone(),
+        expect: Some(stored.revision),
+        value: None,
+    });
+    put.chain(remove).collect()
+}
+
+fn apply(standing: &mut BTreeMap<String, Stored>, batch: Vec<Write>, revision: Revision) {
+    for write in batch {
+        match write.value {
+            Some(value) => standing.insert(write.key, Stored { revision, value }),
+            None => standing.remove(&write.key),
+        };
+    }
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Views as messages of the API.
+
+use jiff::Timestamp;
+
+use super::{
+    record::{AttachmentRecord, StorageClassRecord, Trouble},
+    view::{ActorView, Applied, TemplateView, VolumeView},
+};
+use crate::{csi::DriverStatus, model::ReclaimPolicy, proto::api};
+
+fn time(at: Timestamp) -> String {
+    // Whole seconds: nobody reads more.
+    let whole = Timestamp::from_second(at.as_second()).unwrap_or(at);
+    whole.to_string()
+}
+
+fn reclaim_policy(policy: ReclaimPolicy) -> String {
+    match policy {
+        ReclaimPolicy::Delete => "Delete",
+        ReclaimPolicy::Retain => "Retain",
+    }
+    .to_owned()
+}
+
+pub(super) fn applied(applied: Applied) -> i32 {
+    match applied {
+        Applied::Created => api::Applied::Created,
+        Applied::Changed => api::Applied::Changed,
+        Applied::Unchanged => api::Applied::Unchanged,
+    }
+    .into()
+}
+
+pub(super) fn template(TemplateView(revision): TemplateView) -> api::Template {
+    let template = &revision.template;
+    api::Template {
+        name: template.name.to_string(),
+        revision: revision.revision,
+        volumes: template
+            .volumes
+            .iter()
+            .map(|v| api::TemplateVolume {
+                name: v.name.to_string(),
+                capacity_bytes: v.capacity.bytes(),
+                storage_class: v.storage_class.to_string(),
+            })
+            .collect(),
+        applied_at: time(revision.applied_at),
+        manifest: template.to_manifest().to_string(),
+    }
+}
+
+pub(super) fn storage_class(record: StorageClassRecord) -> api::StorageClass {
+    let class = &record.class;
+    api::StorageClass {
+        name: class.name.to_string(),
+        provisioner: class.provisioner.to_string(),
+        reclaim_policy: reclaim_policy(class.reclaim_policy),
+        volume_binding_mode: format!("{:?}", class.volume_binding_mode),
+        applied_at: time(record.applied_at),
+        manifest: class.to_manifest().to_string(),
+    }
+}
+
+pub(super) fn driver(status: DriverStatus) -> api::Driver {
+    api::Driver {
+        name: status.name.to_string(),
+        endpoint: status.endpoint.display().to_string(),
+        ready: status.ready,
+        version: status.version,
+        capabilities: status.capabilities,
+        message: status.message,
+    }
+}
+
+pub(super) fn actor(view: ActorView) -> api::Actor {
+    let actor = view.actor;
+    api::Actor {
+        namespace: actor.actor.namespace.to_string(),
+        name: actor.actor.name.to_string(),
+        uid: actor.uid.to_string(),
+        template: actor.template.to_string(),
+        template_revision: actor.template_revision,
+        phase: actor.phase.as_str().to_owned(),
+        node: actor
+            .placement
+            .map(|p| p.node.to_string())
+            .unwrap_or_default(),
+        deleting: actor.deletion.is_some(),
+        volumes: view.volumes.into_iter().map(volume).collect(),
+        message: view.message,
+        created_at: time(actor.created_at),
+    }
+}
+
+pub(super) fn volume(view: VolumeView) -> api::Volume {
+    let volume = view.volume;
+    api::Volume {
+        uid: volume.uid.to_string(),
+        name: volume.name.to_string(),
+        actor: volume.actor.to_string(),
+        storage_class: volume.class,
+        driver: volume.driver.to_string(),
+        volume_id: volume.volume_id,
+        phase: volume.phase.as_str().to_owned(),
+        requested_bytes: volume.create.required_bytes,
+        capacity_bytes: volume.capacity_bytes,
+        access_mode: volume.create.access_mode.as_str().to_owned(),
+        fs_type: volume.create.fs_type,
+        reclaim_policy: reclaim_policy(volume.reclaim_policy),
+        generation: volume.generation.0,
+        revoked_generation: volume.revoked.0,
+        attachments: view
+            .attachments
+            .into_iter()
+            .map(|(record, holder)| attachment(record, holder))
+            .collect(),
+        trouble: volume.trouble.map(trouble),
+        created_at: time(volume.created_at),
+    }
+}
+
+fn attachment(record: AttachmentRecord, holder: Option<String>) -> api::Attachment {
+    api::Attachment {
+        node: record.node.to_string(),
+        phase: record.phase.as_str().to_owned(),
+        generation: record.generation.0,
+        held_by: holder.unwrap_or_default(),
+        trouble: record.trouble.map(trouble),
+    }
+}
+
+fn trouble(trouble: Trouble) -> api::Trouble {
+    api::Trouble {
+        message: trouble.message,
+        attempts: trouble.attempts,
+        last_try: time(trouble.last_try),
+        next_try: trouble.next_try.map(time).unwrap_or_default(),
+    }
+}

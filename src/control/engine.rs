@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Takes the steps: one task per actor that has any to take, its volumes in
+//! parallel. Nothing here hangs on a caller: a task ends when its actor has come
+//! to rest, and a restart begins again from the records.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use super::{
+    Control,
+    cell::{Cell, Inner},
+    effect,
+    lifecycle::{self, Outcome, State, Step, backoff},
+    record::Trouble,
+};
+use crate::{error::Result, model::VolumeUid};
+
+impl Control {
+    /// Changes the actor's records, all or nothing, and sets off what follows.
+    pub(super) async fn change<T>(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        change: impl FnOnce(&mut State) -> Result<T>,
+    ) -> Result<T> {
+        let mut inner = cell.lock().await?;
+        let mut next = inner.state.clone();
+        let answer = change(&mut next)?;
+        if next != inner.state {
+            log_difference(cell, &inner.state, &next);
+            cell.commit(&mut inner, next).await?;
+            self.renew_grant(&cell.name, &inner.state);
+        }
+        self.drive(cell, &mut inner);
+        Ok(answer)
+    }
+
+    /// Sees to it that a task drives the actor.
+    pub(super) fn drive(self: &Arc<Self>, cell: &Arc<Cell>, inner: &mut Inner) {
+        if inner.driving {
+            cell.kick.notify_one();
+        } else if !inner.gone && !self.stop.is_cancelled() {
+            inner.driving = true;
+            let (control, cell) = (self.clone(), cell.clone());
+            self.tasks.spawn(async move {
+                let stop = control.stop.clone();
+                stop.run_until_cancelled(control.drive_until_rest(cell))
+                    .await;
+            });
+        }
+    }
+
+    async fn drive_until_rest(self: Arc<Self>, cell: Arc<Cell>) {
+        let mut busy: BTreeSet<VolumeUid> = BTreeSet::new();
+        let mut running = JoinSet::new();
+        let mut failures = 0;
+        loop {
+            let pause = match self.take_steps(&cell, &mut busy, &mut running).await {
+                Ok(Rest::Over) => return,
+                Ok(Rest::Until(pause)) => {
+                    failures = 0;
+                    pause
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::error!(actor = %cell.name, error = %error.full_message(), "cannot read the records of an actor");
+                    Some(backoff(failures, fastrand::f64()))
+                }
+            };
+            let sleep = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(done) = running.join_next() => match done {
+                    Ok(volume) => {
+                        busy.remove(&volume);
+                    }
+                    Err(error) => {
+                        // A step that panicked: which one is not known, so all
+                        // are let go and planned again from the records.
+                        tracing::error!(actor = %cell.name, %error, "a step broke off");
+                        running.shutdown().await;
+                        busy.clear();
+                    }
+                },
+                () = cell.kick.notified() => {}
+                () = sleep => {}
+            }
+        }
+    }
+
+    async fn take_steps(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        busy: &mut BTreeSet<VolumeUid>,
+        running: &mut JoinSet<VolumeUid>,
+    ) -> Result<Rest> {
+        let mut inner = cell.lock().await?;
+        let now = Timestamp::now();
+        let plan = lifecycle::plan(&inner.state, now);
+        let steps: Vec<_> = plan
+            .steps
+            .into_iter()
+            .filter(|s| !busy.contains(s.volume()))
+            .collect();
+        if steps.is_empty() && busy.is_empty() && plan.wake.is_none() {
+            inner.driving = false;
+            if inner.state.actor.is_none() {
+                inner.gone = true;
+                self.drop_cell(cell);
+                cell.announce();
+            }
+            return Ok(Rest::Over);
+        }
+        for step in steps {
+            busy.insert(step.volume().clone());
+            let (control, cell) = (self.clone(), cell.clone());
+            running.spawn(async move {
+                control.take(&cell, &step).await;
+                step.volume().clone()
+            });
+        }
+        let pause = plan.wake.map(|at| {
+            let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+            left + Duration::from_millis(1)
+        });
+        Ok(Rest::Until(pause))
+    }
+
+    /// Intent, effect, commit.
+    async fn take(self: &Arc<Self>, cell: &Arc<Cell>, step: &Step) {
+        let begun = self
+            .change(cell, |state| {
+                // A verb may have come between the plan and here.
+                let due = lifecycle::plan(state, Timestamp::now()).steps;
+                if !due.contains(step) {
+                    return Ok(None);
+                }
+                lifecycle::begin(state, step);
+                Ok(Some(state.clone()))
+            })
+            .await;
+        let at = match begun {
+            Ok(Some(at)) => at,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(actor = %cell.name, error = %error.full_message(), "cannot record a step");
+                tokio::time::sleep(backoff(1, fastrand::f64())).await;
+                return;
+            }
+        };
+        let outcome = effect::carry_out(self, cell, &at, step).await;
+        self.record_outcome(cell, step, outcome).await;
+    }
+
+    async fn record_outcome(self: &Arc<Self>, cell: &Arc<Cell>, step: &Step, outcome: Outcome) {
+        if let Outcome::Failed(failure) = &outcome {
+            tracing::warn!(actor = %cell.name, error = %failure.message, is_final = failure.is_final, "a step failed");
+        }
+        let mut failures = 0;
+        loop {
+            let done = self
+                .change(cell, |state| {
+                    let (now, jitter) = (Timestamp::now(), fastrand::f64());
+                    lifecycle::finish(state, step, outcome.clone(), now, jitter);
+                    Ok(())
+                })
+                .await;
+            let Err(error) = done else {
+                return;
+            };
+            failures += 1;
+            tracing::error!(actor = %cell.name, error = %error.full_message(), "cannot record what came of a step");
+            tokio::time::sleep(backoff(failures, fastrand::f64())).await;
+        }
+    }
+}
+
+enum Rest {
+    /// Nothing is left to do.
+    Over,
+    /// Something is under way, or due after this time.
+    Until(Option<Duration>),
+}
+
+fn log_difference(cell: &Cell, before: &State, after: &State) {
+    let phase = |s: &State| s.actor.as_ref().map(|a| a.phase.as_str());
+    if phase(before) != phase(after) {
+        let phase = phase(after).unwrap_or("Deleted");
+        tracing::info!(actor = %cell.name, phase, "actor");
+    }
+    for (uid, volume) in &after.volumes {
+        let was = before.volumes.get(uid).map(|v| v.phase);
+        if was != Some(volume.phase) {
+            let phase = volume.phase.as_str();
+            tracing::info!(actor = %cell.name, volume = %uid, name = %volume.name, phase, "volume");
+        }
+    }
+}
+
+/// The trouble in words: the message, and when it is tried again.
+pub(super) fn describe(trouble: &Trouble) -> String {
+    match trouble.next_try {
+        Some(_) => format!("{} (failed tries: {})", trouble.message, trouble.attempts),
+        None => trouble.message.clone(),
+    }
+}

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The life of one actor and its volumes as a pure state machine: no I/O, no
+//! clock of its own.
+//!
+//! [`plan`] says which steps may be taken now. Each step is carried out by the
+//! engine in three moves: [`begin`] records the intent, the effect happens,
+//! [`finish`] records what came of it. [`settle`] makes the moves that need no
+//! effect, such as `Resuming` → `Resumed`. Verbs are in [`verb`].
+//!
+//! One step a volume at a time: CSI wants one call in flight per volume.
+
+#[cfg(test)]
+mod model;
+mod outcome;
+pub mod verb;
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+pub use outcome::{Outcome, backoff, begin, finish, restarted};
+
+use super::record::{
+    ActorPhase, ActorRecord, AttachmentPhase, AttachmentRecord, NodeId, Trouble, VolumePhase,
+    VolumeRecord,
+};
+use crate::model::{Generation, NodeName, ReclaimPolicy, VolumeUid};
+
+/// An actor with all that hangs on it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct State {
+    /// The actor; none: not there (any more).
+    pub actor: Option<ActorRecord>,
+    /// Its volumes.
+    pub volumes: BTreeMap<VolumeUid, VolumeRecord>,
+    /// Their attachments.
+    pub attachments: BTreeMap<(VolumeUid, NodeName), AttachmentRecord>,
+}
+
+/// One effect on the outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// CreateVolume, with the recorded request.
+    Create { volume: VolumeUid },
+    /// The driver's name of the node, if it attaches at all.
+    Locate { volume: VolumeUid, node: NodeName },
+    /// ControllerPublishVolume.
+    Attach { volume: VolumeUid, node: NodeName },
+    /// The node is told that generations up to this one are over.
+    Revoke {
+        volume: VolumeUid,
+        node: NodeName,
+        generation: Generation,
+    },
+    /// The node proves that it holds the volume no more.
+    AwaitRelease { volume: VolumeUid, node: NodeName },
+    /// ControllerUnpublishVolume.
+    Detach { volume: VolumeUid, node: NodeName },
+    /// DeleteVolume.
+    Delete { volume: VolumeUid },
+    /// The node drops its marks of a deleted volume.
+    Forget { volume: VolumeUid, node: NodeName },
+}
+
+impl Step {
+    /// The volume that it is about.
+    pub fn volume(&self) -> &VolumeUid {
+        match self {
+            Self::Create { volume }
+            | Self::Locate { volume, .. }
+            | Self::Attach { volume, .. }
+            | Self::Revoke { volume, .. }
+            | Self::AwaitRelease { volume, .. }
+            | Self::Detach { volume, .. }
+            | Self::Delete { volume }
+            | Self::Forget { volume, .. } => volume,
+        }
+    }
+
+    /// The node that it is about, where a failure belongs to the attachment there.
+    fn attachment(&self) -> Option<(VolumeUid, NodeName)> {
+        match self {
+            Self::Locate { volume, node }
+            | Self::Attach { volume, node }
+            | Self::Revoke { volume, node, .. }
+            | Self::AwaitRelease { volume, node }
+            | Self::Detach { volume, node } => Some((volume.clone(), node.clone())),
+            Self::Create { .. } | Self::Delete { .. } | Self::Forget { .. } => None,
+        }
+    }
+}
+
+/// What may be done now, and when to ask again.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Steps that are due, at most one a volume.
+    pub steps: Vec<Step>,
+    /// When the next one is due that is not yet.
+    pub wake: Option<Timestamp>,
+}
+
+/// The steps that lead on from this state.
+pub fn plan(state: &State, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let Some(actor) = &state.actor else {
+        return plan;
+    };
+    for volume in state.volumes.values() {
+        let Some(step) = next_step(state, actor, volume) else {
+            continue;
+        };
+        match due(state.trouble(&step), now) {
+            Due::Now => plan.steps.push(step),
+            Due::Later(at) => plan.wake = Some(plan.wake.map_or(at, |w| w.min(at))),
+            Due::WhenAsked => {}
+        }
+    }
+    plan
+}
+
+enum Due {
+    Now,
+    Later(Timestamp),
+    WhenAsked,
+}
+
+fn due(trouble: Option<&Trouble>, now: Timestamp) -> Due {
+    let Some(trouble) = trouble else {
+        return Due::Now;
+    };
+    match trouble.next_try {
+        None => Due::WhenAsked,
+        Some(at) if at <= now => Due::Now,
+        // Further off than any back-off: the clock was set back.
+        Some(at) if at > now + SignedDuration::from_secs(300) => Due::Now,
+        Some(at) => Due::Later(at),
+    }
+}
+
+fn next_step(state: &State, actor: &ActorRecord, volume: &VolumeRecord) -> Option<Step> {
+    let uid = volume.uid.clone();
+    let mut attached = false;
+    for attachment in state.attachments_of(&volume.uid) {
+        attached = true;
+        let (volume_uid, node) = (uid.clone(), attachment.node.clone());
+        let step = match attachment.phase {
+            AttachmentPhase::Attaching if volume.phase == VolumePhase::Ready => {
+                match attachment.node_id {
+                    NodeId::Unknown => Step::Locate {
+                        volume: volume_uid,
+                        node,
+                    },
+                    NodeId::Known(_) => Step::Attach {
+                        volume: volume_uid,
+                        node,
+                    },
+                    NodeId::NotNeeded => continue,
+                }
+            }
+            AttachmentPhase::Attaching | AttachmentPhase::Attached => continue,
+            AttachmentPhase::Revoking => Step::Revoke {
+                volume: volume_uid,
+                node,
+                generation: volume.revoked,
+            },
+            AttachmentPhase::Releasing => Step::AwaitRelease {
+                volume: volume_uid,
+                node,
+            },
+            AttachmentPhase::Detaching => Step::Detach {
+                volume: volume_uid,
+                node,
+            },
+        };
+        return Some(step);
+    }
+    match volume.phase {
+        VolumePhase::Intent => {
+            let wanted = !volume.first_consumer || actor.phase == ActorPhase::Resuming;
+            (wanted && actor.deletion.is_none()).then_some(Step::Create { volume: uid })
+        }
+        VolumePhase::Creating => Some(Step::Create { volume: uid }),
+        // Without an id there may still be a volume: the same CreateVolume
+        // again tells its id, and then it can be deleted.
+        VolumePhase::Deleting if volume.volume_id.is_empty() => Some(Step::Create { volume: uid }),
+        VolumePhase::Deleting => (!attached).then_some(Step::Delete { volume: uid }),
+        VolumePhase::Gone => volume.nodes.first().map(|node| Step::Forget {
+            volume: uid,
+            node: node.clone(),
+        }),
+        VolumePhase::Ready | VolumePhase::Failed | VolumePhase::Retained => None,
+    }
+}
+
+/// Makes every move that needs no effect. To be called after each change.
+pub fn settle(state: &mut State) {
+    settle_attachments(state);
+    let attached = everything_is_attached(state);
+    let Some(actor) = &mut state.actor else {
+        return;
+    };
+    if actor.phase == ActorPhase::Resuming && attached {
+        actor.phase = ActorPhase::Resumed;
+    }
+    if actor.phase == ActorPhase::Suspending && state.attachments.is_empty() {
+        actor.placement = None;
+        actor.phase = match actor.deletion {
+            Some(_) => ActorPhase::Deleting,
+            None => ActorPhase::Suspended,
+        };
+    }
+    if actor.phase == ActorPhase::Deleting {
+        settle_deletion(state);
+    }
+}
+
+fn settle_attachments(state: &mut State) {
+    let State {
+        volumes,
+        attachments,
+        ..
+    } = state;
+    attachments.retain(|(uid, _), attachment| {
+        let volume = volumes.get(uid);
+        match attachment.phase {
+            AttachmentPhase::Attaching => {
+                let ready = volume.is_some_and(|v| v.phase == VolumePhase::Ready);
+                if ready && attachment.node_id == NodeId::NotNeeded {
+                    attachment.phase = AttachmentPhase::Attached;
+                }
+                true
+            }
+            // Without an id, no node and no driver was ever told of it.
+            AttachmentPhase::Revoking => volume.is_some_and(|v| !v.volume_id.is_empty()),
+            AttachmentPhase::Detaching => matches!(attachment.node_id, NodeId::Known(_)),
+            AttachmentPhase::Attached | AttachmentPhase::Releasing => true,
+        }
+    });
+}
+
+fn everything_is_attached(state: &State) -> bool {
+    let placement = state.actor.as_ref().and_then(|a| a.placement.as_ref());
+    let Some(placement) = placement else {
+        return false;
+    };
+    state.volumes.values().all(|volume| {
+        volume.phase == VolumePhase::Ready
+            && state
+                .attachments
+                .get(&(volume.uid.clone(), placement.node.clone()))
+                .is_some_and(|a| a.phase == AttachmentPhase::Attached)
+    })
+}
+
+fn settle_deletion(state: &mut State) {
+    let attached: Vec<_> = state.attachments.keys().map(|(v, _)| v.clone()).collect();
+    state.volumes.retain(|uid, volume| {
+        if attached.contains(uid) {
+            return true;
+        }
+        match volume.phase {
+            VolumePhase::Intent => return false,
+            VolumePhase::Failed if !volume.unsure => return false,
+            // A volume that was never ready holds nobody's data: there is
+            // nothing to retain.
+            VolumePhase::Failed | VolumePhase::Creating => {
+                volume.phase = VolumePhase::Deleting;
+                volume.trouble = None;
+            }
+            VolumePhase::Ready => {
+                volume.phase = match volume.reclaim_policy {
+                    ReclaimPolicy::Delete => VolumePhase::Deleting,
+                    ReclaimPolicy::Retain => VolumePhase::Retained,
+                };
+                volume.trouble = None;
+            }
+            VolumePhase::Gone => return !volume.nodes.is_empty(),
+            VolumePhase::Deleting | VolumePhase::Retained => {}
+        }
+        true
+    });
+    let over = state
+        .volumes
+        .values()
+        .all(|v| v.phase == VolumePhase::Retained);
+    if over && state.attachments.is_empty() {
+        state.actor = None;
+    }
+}
+
+impl State {
+    /// The attachments of a volume.
+    pub fn attachments_of(&self, volume: &VolumeUid) -> impl Iterator<Item = &AttachmentRecord> {
+        self.attachments
+            .values()
+            .filter(move |a| &a.volume == volume)
+    }
+
+    /// The volumes by name, which is the order that people see.
+    pub fn volumes_by_name(&self) -> Vec<&VolumeRecord> {
+        let mut volumes: Vec<_> = self.volumes.values().collect();
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        volumes
+    }
+
+    /// What goes wrong with the thing that a step is about.
+    fn trouble(&self, step: &Step) -> Option<&Trouble> {
+        match step.attachment() {
+            Some(key) => self.attachments.get(&key)?.trouble.as_ref(),
+            None => self.volumes.get(step.volume())?.trouble.as_ref(),
+        }
+    }
+}

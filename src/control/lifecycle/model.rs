@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Random lives of an actor against a small simulated driver and node: verbs,
+//! refusals, lost answers and crashes in any order. The simulated peers hold the
+//! invariants: they panic where a real one would lose data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    control::record::{CreateRequest, Opaque, Placement, decode, encode},
+    error::Kind,
+    model::{AccessMode, Audience, Generation, VolumeMode},
+};
+
+const NODES: [&str; 2] = ["node-a", "node-b"];
+
+#[derive(Debug, Clone)]
+enum Op {
+    Resume(usize),
+    Suspend,
+    Delete,
+    /// Takes one of the planned steps.
+    Step(usize, Fate),
+    /// The actor's pod on a node comes, with whatever grant is current, or goes.
+    PodComes,
+    PodGoes,
+    /// The clock moves on.
+    Wait(u8),
+    /// The process dies and comes back with what was recorded.
+    Crash,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Done,
+    /// The effect happens, the answer is lost.
+    AnswerLost,
+    /// Nothing happens, and nobody can tell.
+    NeverArrived,
+    Refused,
+    /// The effect happens, the process dies before it records that.
+    DiesAfter,
+    /// The process dies between the intent and the effect.
+    DiesBefore,
+    /// A verb comes while the step is under way.
+    VerbMeanwhile(bool),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let fate = prop_oneof![
+        6 => Just(Fate::Done),
+        1 => Just(Fate::AnswerLost),
+        1 => Just(Fate::NeverArrived),
+        1 => Just(Fate::Refused),
+        1 => Just(Fate::DiesAfter),
+        1 => Just(Fate::DiesBefore),
+        1 => any::<bool>().prop_map(Fate::VerbMeanwhile),
+    ];
+    let op = prop_oneof![
+        3 => (0..2usize).prop_map(Op::Resume),
+        2 => Just(Op::Suspend),
+        1 => Just(Op::Delete),
+        12 => (0..4usize, fate).prop_map(|(n, f)| Op::Step(n, f)),
+        2 => Just(Op::PodComes),
+        2 => Just(Op::PodGoes),
+        1 => any::<u8>().prop_map(Op::Wait),
+        1 => Just(Op::Crash),
+    ];
+    proptest::collection::vec(op, 0..80)
+}
+
+/// The driver and the nodes.
+#[derive(Default)]
+struct World {
+    /// By CSI name: the id, and the request that made it.
+    volumes: BTreeMap<String, (String, CreateRequest)>,
+    attached: BTreeSet<(String, String)>,
+    /// (id, node) → the generation that a pod uses.
+    published: BTreeMap<(String, NodeName), Generation>,
+    /// (id, node) → generations up to this are refused.
+    revoked: BTreeMap<(String, NodeName), Generation>,
+    /// Ids of volumes that hold somebody's data.
+    written: BTreeSet<String>,
+    attaches: bool,
+}
+
+struct Sim {
+    state: State,
+    /// What the store holds.
+    durable: BTreeMap<String, Vec<u8>>,
+    world: World,
+    now: Timestamp,
+    seen: BTreeMap<VolumeUid, (Generation, Generation)>,
+}
+
+fn node(name: &str) -> NodeName {
+    name.parse().unwrap()
+}
+
+fn volume(n: usize, policy: ReclaimPolicy, first_consumer: bool) -> VolumeRecord {
+    let uid: VolumeUid = format!("v{n}").parse().unwrap();
+    VolumeRecord {
+        actor: "agents/a".parse().unwrap(),
+        actor_uid: "u".parse().unwrap(),
+        name: format!("vol{n}").parse().unwrap(),
+        class: "c".into(),
+        driver: "d.example".parse().unwrap(),
+        create: CreateRequest {
+            name: uid.csi_name(),
+            required_bytes: 1,
+            access_mode: AccessMode::SingleNodeSingleWriter,
+            volume_mode: VolumeMode::Filesystem,
+            fs_type: String::new(),
+            mount_flags: Vec::new(),
+            parameters: Opaque::default(),
+        },
+        reclaim_policy: policy,
+        first_consumer,
+        phase: VolumePhase::Intent,
+        unsure: false,
+        volume_id: String::new(),
+        capacity_bytes: 0,
+        volume_context: Opaque::default(),
+        generation: Generation(0),
+        revoked: Generation(0),
+        nodes: BTreeSet::new(),
+        trouble: None,
+        created_at: Timestamp::UNIX_EPOCH,
+        uid,
+    }
+}
+
+impl Sim {
+    fn new(attaches: bool, policy: ReclaimPolicy, first_consumer: bool) -> Self {
+        let actor = ActorRecord {
+            actor: "agents/a".parse().unwrap(),
+            uid: "u".parse().unwrap(),
+            template: "t".parse().unwrap(),
+            template_revision: 1,
+            phase: ActorPhase::Suspended,
+            placement: None,
+            deletion: None,
+            created_at: Timestamp::UNIX_EPOCH,
+        };
+        let volumes = [
+            volume(1, policy, first_consumer),
+            volume(2, ReclaimPolicy::Delete, false),
+        ];
+        let mut sim = Self {
+            state: State {
+                actor: Some(actor),
+                volumes: volumes.into_iter().map(|v| (v.uid.clone(), v)).collect(),
+                attachments: BTreeMap::new(),
+            },
+            durable: BTreeMap::new(),
+            world: World {
+                attaches,
+                ..World::default()
+            },
+            now: Timestamp::UNIX_EPOCH,
+            seen: BTreeMap::new(),
+        };
+        sim.commit();
+        sim
+    }
+
+    /// Writes the state as the store would hold it, and checks I6: generations
+    /// and revocations only grow.
+    fn commit(&mut self) {
+        self.durable.clear();
+        if let Some(actor) = &self.state.actor {
+            self.durable.insert("actor".into(), encode(actor).unwrap());
+        }
+        for (uid, volume) in &self.state.volumes {
+            self.durable
+                .insert(format!("volume/{uid}"), encode(volume).unwrap());
+            let last = self.seen.entry(uid.clone()).or_default();
+            assert!(volume.generation >= last.0 && volume.revoked >= last.1);
+            *last = (volume.generation, volume.revoked);
+        }
+        for ((uid, node), attachment) in &self.state.attachments {
+            self.durable.insert(
+                format!("attachment/{uid}/{node}"),
+                encode(attachment).unwrap(),
+            );
+        }
+    }
+
+    fn crash(&mut self) {
+        let mut state = State::default();
+        for (key, bytes) in &self.durable {
+            if key == "actor" {
+                state.actor = Some(decode(key, bytes).unwrap());
+            } else if key.starts_with("volume/") {
+                let volume: VolumeRecord = decode(key, bytes).unwrap();
+                state.volumes.insert(volume.uid.clone(), volume);
+            } else {
+                let found: AttachmentRecord = decode(key, bytes).unwrap();
+                state
+                    .attachments
+                    .insert((found.volume.clone(), found.node.clone()), found);
+            }
+        }
+        restarted(&mut state);
+        self.state = state;
+    }
+
+    fn run(&mut self, op: &Op) {
+        match op {
+            Op::Resume(n) => {
+                let placement = Placement {
+                    node: node(NODES[*n]),
+                    audience: Audience::Pod {
+                        namespace: "agents".parse().unwrap(),
+                        pod: None,
+                    },
+                    container: None,
+                    mounts: Vec::new(),
+                };
+                let _ = verb::resume(&mut self.state, placement);
+                self.commit();
+            }
+            Op::Suspend => self.suspend(),
+            Op::Delete => self.delete(),
+            Op::PodComes => self.pod_comes(),
+            Op::PodGoes => self.world.published.clear(),
+            Op::Wait(seconds) => self.now += SignedDuration::from_secs((*seconds).into()),
+            Op::Crash => self.crash(),
+            Op::Step(n, fate) => {
+                let steps = plan(&self.state, self.now).steps;
+                if !steps.is_empty() {
+                    let step = steps[n % steps.len()].clone();
+                    self.step(&step, *fate);
+                }
+            }
+        }
+        self.now += SignedDuration::from_millis(1);
+    }
+
+    fn suspend(&mut self) {
+        let _ = verb::suspend(&mut self.state);
+        self.commit();
+    }
+
+    fn delete(&mut self) {
+        let resumed = self.phase() == Some(ActorPhase::Resumed);
+        let asked = verb::delete(&mut self.state, self.now);
+        assert!(!(resumed && asked.is_ok()), "a resumed actor was deleted");
+        self.commit();
+    }
+
+    fn phase(&self) -> Option<ActorPhase> {
+        self.state.actor.as_ref().map(|a| a.phase)
+    }
+
+    /// A node publishes what the current grant says, unless it was revoked.
+    fn pod_comes(&mut self) {
+        let Some(actor) = &self.state.actor else {
+            return;
+        };
+        if actor.phase != ActorPhase::Resumed {
+            return;
+        }
+        let node = actor.placement.clone().unwrap().node;
+        for volume in self.state.volumes.values() {
+            let at = (volume.volume_id.clone(), node.clone());
+            assert!(self.world.volumes.values().any(|v| v.0 == at.0));
+            let revoked = self.world.revoked.get(&at).copied().unwrap_or_default();
+            assert!(volume.generation > revoked, "a current grant is revoked");
+            let attached = (at.0.clone(), format!("id-of-{node}"));
+            assert!(!self.world.attaches || self.world.attached.contains(&attached));
+            self.world.written.insert(at.0.clone());
+            self.world.published.insert(at, volume.generation);
+        }
+    }
+
+    fn step(&mut self, step: &Step, fate: Fate) {
+        begin(&mut self.state, step);
+        self.commit();
+        // The step carries the request from the records of this moment, as the
+        // engine does.
+        let before = self.state.clone();
+        if fate == Fate::DiesBefore {
+            return self.crash();
+        }
+        let outcome = match fate {
+            Fate::NeverArrived => Outcome::failed("gone", Kind::Unavailable, false),
+            Fate::Refused => Outcome::failed("no", Kind::InvalidInput, true),
+            _ => self.effect(&before, step),
+        };
+        let outcome = match fate {
+            Fate::AnswerLost => Outcome::failed("late", Kind::DeadlineExceeded, false),
+            Fate::DiesAfter => return self.crash(),
+            Fate::VerbMeanwhile(true) => {
+                self.suspend();
+                outcome
+            }
+            Fate::VerbMeanwhile(false) => {
+                self.delete();
+                outcome
+            }
+            _ => outcome,
+        };
+        // A driver that refuses to create has nothing under that name.
+        if fate == Fate::Refused
+            && let Step::Create { volume } = step
+            && self.world.volumes.contains_key(&volume.csi_name())
+        {
+            let outcome = self.effect(&before, step);
+            finish(&mut self.state, step, outcome, self.now, 0.5);
+        } else {
+            finish(&mut self.state, step, outcome, self.now, 0.5);
+        }
+        self.commit();
+    }
+
+    fn effect(&mut self, at: &State, step: &Step) -> Outcome {
+        let record = &at.volumes[step.volume()];
+        let id = record.volume_id.clone();
+        match step {
+            Step::Create { .. } => {
+                let next = format!("id-{}", record.create.name);
+                let made = self
+                    .world
+                    .volumes
+                    .entry(record.create.name.clone())
+                    .or_insert((next, record.create.clone()));
+                assert_eq!(made.1, record.create, "a retry with other fields");
+                Outcome::Created {
+                    volume_id: made.0.clone(),
+                    capacity_bytes: 1,
+                    volume_context: Opaque::default(),
+                }
+            }
+            Step::Locate { node, .. } => {
+                Outcome::Located(self.world.attaches.then(|| format!("id-of-{node}")))
+            }
+            Step::Attach { node, .. } => {
+                let attachment = &at.attachments[&(record.uid.clone(), node.clone())];
+                let NodeId::Known(node_id) = &attachment.node_id else {
+                    panic!("attached without a node id");
+                };
+                let elsewhere = |a: &(String, String)| a.0 == id && &a.1 != node_id;
+                assert!(!self.world.attached.iter().any(elsewhere), "two nodes");
+                self.world.attached.insert((id, node_id.clone()));
+                Outcome::Attached(Opaque::default())
+            }
+            Step::Revoke {
+                node, generation, ..
+            } => {
+                let mark = self.world.revoked.entry((id, node.clone())).or_default();
+                *mark = (*mark).max(*generation);
+                Outcome::Done
+            }
+            Step::AwaitRelease { node, .. } => {
+                if self.world.published.contains_key(&(id, node.clone())) {
+                    return Outcome::failed("held by a pod", Kind::Unavailable, false);
+                }
+                Outcome::Done
+            }
+            Step::Detach { node, .. } => {
+                let at_node = (id.clone(), node.clone());
+                assert!(!self.world.published.contains_key(&at_node), "I2: in use");
+                self.world.attached.remove(&(id, format!("id-of-{node}")));
+                Outcome::Done
+            }
+            Step::Delete { .. } => {
+                let used = |a: &(String, String)| a.0 == id;
+                assert!(!self.world.attached.iter().any(used), "I1: attached");
+                assert!(
+                    !self.world.published.keys().any(|k| k.0 == id),
+                    "I1: in use"
+                );
+                let kept = record.reclaim_policy == ReclaimPolicy::Retain;
+                assert!(!(kept && self.world.written.contains(&id)), "kept data");
+                self.world.volumes.retain(|_, v| v.0 != id);
+                Outcome::Done
+            }
+            Step::Forget { node, .. } => {
+                self.world.revoked.remove(&(id, node.clone()));
+                Outcome::Done
+            }
+        }
+    }
+
+    /// Everything works and the pod is gone: the actor must come to rest.
+    fn calm_down(&mut self) {
+        self.world.published.clear();
+        for _ in 0..200 {
+            self.now += SignedDuration::from_secs(130);
+            let Some(step) = plan(&self.state, self.now).steps.first().cloned() else {
+                return;
+            };
+            self.step(&step, Fate::Done);
+        }
+        panic!("it does not come to rest: {:?}", self.state);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_life_keeps_the_invariants_and_leaks_nothing(
+        attaches in any::<bool>(),
+        retain in any::<bool>(),
+        first_consumer in any::<bool>(),
+        ops in ops(),
+    ) {
+        let policy = if retain { ReclaimPolicy::Retain } else { ReclaimPolicy::Delete };
+        let mut sim = Sim::new(attaches, policy, first_consumer);
+        for op in &ops {
+            sim.run(op);
+        }
+        // However it went, a suspend brings it to rest: nothing is attached.
+        sim.suspend();
+        sim.calm_down();
+        prop_assert!(sim.state.attachments.is_empty());
+        prop_assert!(sim.world.attached.is_empty());
+        let phase = sim.phase();
+        prop_assert!(matches!(phase, Some(ActorPhase::Suspended) | None), "{phase:?}");
+        // It can always be resumed again.
+        if phase.is_some() {
+            sim.run(&Op::Resume(0));
+            sim.calm_down();
+            prop_assert_eq!(sim.phase(), Some(ActorPhase::Resumed));
+            sim.pod_comes();
+            sim.suspend();
+            sim.calm_down();
+        }
+        // And deleted: nothing is left but what is to be retained.
+        sim.delete();
+        sim.calm_down();
+        prop_assert_eq!(sim.phase(), None);
+        prop_assert!(sim.world.attached.is_empty());
+        let kept: BTreeSet<_> = sim.state.volumes.values().map(|v| v.volume_id.clone()).collect();
+        let there: BTreeSet<_> = sim.world.volumes.values().map(|v| v.0.clone()).collect();
+        prop_assert_eq!(&kept, &there);
+        prop_assert!(retain || kept.is_empty());
+        prop_assert!(sim.world.revoked.keys().all(|k| kept.contains(&k.0)));
+    }
+}

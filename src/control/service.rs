@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The verbs over gRPC.
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::{Request, Response, Status};
+
+use super::{Control, DEFAULT_WAIT, ResumeOptions, convert};
+use crate::{
+    api::annotation,
+    error::{Error, Result},
+    model::{ActorRef, VolumeUid},
+    proto::api::{self, control_server},
+    rpc::status_of,
+};
+
+/// The longest that one call may wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// The page size where a request names none, and the largest.
+const PAGE: usize = 500;
+
+/// The server side of `actorvolumes.v1.Control`. Wrap it in
+/// [`ControlServer`](control_server::ControlServer).
+#[derive(Clone)]
+pub struct ControlService {
+    control: Arc<Control>,
+}
+
+impl ControlService {
+    /// The service over a control plane.
+    pub fn new(control: Arc<Control>) -> Self {
+        Self { control }
+    }
+
+    /// Runs a verb as a task of its own: a caller that goes away stops nothing
+    /// half-way.
+    async fn run<T, F>(&self, verb: impl FnOnce(Arc<Control>) -> F) -> Result<Response<T>, Status>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let done = tokio::spawn(verb(self.control.clone())).await;
+        match done {
+            Ok(Ok(answer)) => Ok(Response::new(answer)),
+            Ok(Err(error)) => {
+                if error.kind().is_alarming() {
+                    tracing::error!(error = %error.full_message(), "a verb failed");
+                }
+                Err(status_of(&error))
+            }
+            Err(error) => {
+                tracing::error!(%error, "a verb broke off");
+                Err(Status::internal("the verb broke off: see the server's log"))
+            }
+        }
+    }
+}
+
+fn within(timeout_ms: u32) -> Duration {
+    match timeout_ms {
+        0 => DEFAULT_WAIT,
+        ms => Duration::from_millis(ms.into()).min(LONGEST_WAIT),
+    }
+}
+
+fn limit(page_size: i32) -> usize {
+    match usize::try_from(page_size) {
+        Ok(0) | Err(_) => PAGE,
+        Ok(size) => size.min(PAGE),
+    }
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// An optional name: empty is none.
+fn parsed<T: std::str::FromStr<Err = Error>>(field: &str, text: String) -> Result<Option<T>> {
+    let parsed = some(text).map(|t| t.parse().map_err(|e: Error| e.context(field)));
+    parsed.transpose()
+}
+
+fn actor_ref(namespace: &str, name: &str) -> Result<ActorRef> {
+    Ok(ActorRef {
+        namespace: namespace
+            .parse()
+            .map_err(|e: Error| e.context("namespace"))?,
+        name: name.parse().map_err(|e: Error| e.context("name"))?,
+    })
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl control_server::Control for ControlService {
+    async fn info(&self, _: Request<api::InfoRequest>) -> Answer<api::InfoResponse> {
+        Ok(Response::new(api::InfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.control.node().to_string(),
+        }))
+    }
+
+    async fn apply_template(
+        &self,
+        request: Request<api::ApplyTemplateRequest>,
+    ) -> Answer<api::ApplyTemplateResponse> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let (view, applied) = control.apply_template(&request.text).await?;
+            Ok(api::ApplyTemplateResponse {
+                template: Some(convert::template(view)),
+                applied: convert::applied(applied),
+            })
+        })
+        .await
+    }
+
+    async fn list_templates(
+        &self,
+        request: Request<api::ListTemplatesRequest>,
+    ) -> Answer<api::ListTemplatesResponse> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let after = some(request.page_token);
+            let (views, next) = control.templates(after, limit(request.page_size)).await?;
+            Ok(api::ListTemplatesResponse {
+                templates: views.into_iter().map(convert::template).collect(),
+                next_page_token: next.unwrap_or_default(),
+            })
+        })
+        .await
+    }
+
+    async fn get_template(
+        &self,
+        request: Request<api::GetTemplateRequest>,
+    ) -> Answer<api::Template> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let name = request.name.parse()?;
+            let view = control.template(&name, request.revision).await?;
+            Ok(convert::template(view))
+        })
+        .await
+    }
+
+    async fn apply_storage_class(
+        &self,
+        request: Request<api::ApplyStorageClassRequest>,
+    ) -> Answer<api::ApplyStorageClassResponse> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let (record, applied) = control.apply_storage_class(&request.text).await?;
+            Ok(api::ApplyStorageClassResponse {
+                storage_class: Some(convert::storage_class(record)),
+                applied: convert::applied(applied),
+            })
+        })
+        .await
+    }
+
+    async fn list_storage_classes(
+        &self,
+        request: Request<api::ListStorageClassesRequest>,
+    ) -> Answer<api::ListStorageClassesResponse> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let after = some(request.page_token);
+            let limit = limit(request.page_size);
+            let (records, next) = control.storage_classes(after, limit).await?;
+            Ok(api::ListStorageClassesResponse {
+                storage_classes: records.into_iter().map(convert::storage_class).collect(),
+                next_page_token: next.unwrap_or_default(),
+            })
+        })
+        .await
+    }
+
+    async fn list_drivers(
+        &self,
+        _: Request<api::ListDriversRequest>,
+    ) -> Answer<api::ListDriversResponse> {
+        self.run(async move |control| {
+            let drivers = control.driver_status().await;
+            Ok(api::ListDriversResponse {
+                drivers: drivers.into_iter().map(convert::driver).collect(),
+            })
+        })
+        .await
+    }
+
+    async fn create_actor(
+        &self,
+        request: Request<api::CreateActorRequest>,
+    ) -> Answer<api::Actor> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let actor = actor_ref(&request.namespace, &request.name)?;
+            let template = request.template.parse()?;
+            let wait = request.wait.then(|| within(request.timeout_ms));
+            let view = control.create_actor(&actor, &template, wait).await?;
+            Ok(convert::actor(view))
+        })
+        .await
+    }
+
+    async fn list_actors(
+        &self,
+        request: Request<api::ListActorsRequest>,
+    ) -> Answer<api::ListActorsResponse> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let namespace = parsed("namespace", request.namespace)?;
+            let after = some(request.page_token);
+            let limit = limit(request.page_size);
+            let (views, next) = control.actors(namespace.as_ref(), after, limit).await?;
+            Ok(api::ListActorsResponse {
+                actors: views.into_iter().map(convert::actor).collect(),
+                next_page_token: next.unwrap_or_default(),
+            })
+        })
+        .await
+    }
+
+    async fn get_actor(&self, request: Request<api::GetActorRequest>) -> Answer<api::Actor> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let actor = actor_ref(&request.namespace, &request.name)?;
+            Ok(convert::actor(control.actor(&actor).await?))
+        })
+        .await
+    }
+
+    async fn resume_actor(
+        &self,
+        request: Request<api::ResumeActorRequest>,
+    ) -> Answer<api::ResumeActorResponse> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let actor = actor_ref(&request.namespace, &request.name)?;
+            let options = ResumeOptions {
+                node: parsed("node", request.node)?,
+                container: parsed("container", request.container)?,
+                pod_namespace: parsed("pod namespace", request.pod_namespace)?,
+                pod: some(request.pod),
+            };
+            let within = within(request.timeout_ms);
+            let (view, grant) = control.resume_actor(&actor, options, within).await?;
+            Ok(api::ResumeActorResponse {
+                actor: Some(convert::actor(view)),
+                annotations: annotation::write(&grant)?.into_iter().collect(),
+            })
+        })
+        .await
+    }
+
+    async fn suspend_actor(
+        &self,
+        request: Request<api::SuspendActorRequest>,
+    ) -> Answer<api::Actor> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let actor = actor_ref(&request.namespace, &request.name)?;
+            let within = within(request.timeout_ms);
+            let view = control.suspend_actor(&actor, request.wait, within).await?;
+            Ok(convert::actor(view))
+        })
+        .await
+    }
+
+    async fn delete_actor(
+        &self,
+        request: Request<api::DeleteActorRequest>,
+    ) -> Answer<api::DeleteActorResponse> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let actor = actor_ref(&request.namespace, &request.name)?;
+            let wait = request.wait.then(|| within(request.timeout_ms));
+            control.delete_actor(&actor, wait).await?;
+            Ok(api::DeleteActorResponse {})
+        })
+        .await
+    }
+
+    async fn list_volumes(
+        &self,
+        request: Request<api::ListVolumesRequest>,
+    ) -> Answer<api::ListVolumesResponse> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let after = some(request.page_token);
+            let (views, next) = control.volumes(after, limit(request.page_size)).await?;
+            Ok(api::ListVolumesResponse {
+                volumes: views.into_iter().map(convert::volume).collect(),
+                next_page_token: next.unwrap_or_default(),
+            })
+        })
+        .await
+    }
+
+    async fn get_volume(&self, request: Request<api::GetVolumeRequest>) -> Answer<api::Volume> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let uid: VolumeUid = request.uid.parse()?;
+            Ok(convert::volume(control.volume(&uid).await?))
+        })
+        .await
+    }
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What verbs answer.
+
+use std::collections::BTreeMap;
+
+use super::{
+    cell::Inner,
+    engine::describe,
+    lifecycle::{State, verb},
+    record::{ActorPhase, ActorRecord, AttachmentRecord, TemplateRevision, VolumeRecord},
+};
+use crate::model::{NodeName, VolumeUid};
+
+/// What an apply did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// There was nothing of that name.
+    Created,
+    /// It stood there with another content.
+    Changed,
+    /// The very same stood there already.
+    Unchanged,
+}
+
+/// A template at one revision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TemplateView(pub TemplateRevision);
+
+/// A volume and where it is attached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VolumeView {
+    /// The volume.
+    pub volume: VolumeRecord,
+    /// Where it is attached, with who holds it there.
+    pub attachments: Vec<(AttachmentRecord, Option<String>)>,
+}
+
+/// An actor and its volumes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActorView {
+    /// The actor.
+    pub actor: ActorRecord,
+    /// Its volumes, by name.
+    pub volumes: Vec<VolumeView>,
+    /// What it waits for, for people; empty: nothing.
+    pub message: String,
+}
+
+type Holders = BTreeMap<(VolumeUid, NodeName), String>;
+
+/// A volume as the records of its actor show it.
+pub(super) fn volume_of(state: &State, holders: &Holders, volume: &VolumeRecord) -> VolumeView {
+    let attachments = state.attachments_of(&volume.uid).map(|attachment| {
+        let at = (attachment.volume.clone(), attachment.node.clone());
+        (attachment.clone(), holders.get(&at).cloned())
+    });
+    VolumeView {
+        volume: volume.clone(),
+        attachments: attachments.collect(),
+    }
+}
+
+/// The actor of a cell; none: it is gone.
+pub(super) fn actor_of(inner: &Inner) -> Option<ActorView> {
+    let state = &inner.state;
+    let volumes = state.volumes_by_name();
+    Some(ActorView {
+        actor: state.actor.clone()?,
+        volumes: volumes
+            .into_iter()
+            .map(|v| volume_of(state, &inner.holders, v))
+            .collect(),
+        message: message_of(inner),
+    })
+}
+
+/// What an actor waits for, and what goes wrong, on one line.
+pub(super) fn message_of(inner: &Inner) -> String {
+    let state = &inner.state;
+    let mut parts = Vec::new();
+    let phase = state.actor.as_ref().map(|a| a.phase);
+    if phase == Some(ActorPhase::Suspending) {
+        parts.push(verb::what_is_awaited(state));
+        for ((uid, node), holder) in &inner.holders {
+            if let Some(volume) = state.volumes.get(uid) {
+                parts.push(format!(
+                    "volume {} is held on node {node} by {holder}",
+                    volume.name
+                ));
+            }
+        }
+    }
+    for volume in state.volumes_by_name() {
+        let mut troubles: Vec<_> = volume.trouble.iter().collect();
+        if phase == Some(ActorPhase::Resuming) {
+            troubles.extend(
+                state
+                    .attachments_of(&volume.uid)
+                    .filter_map(|a| a.trouble.as_ref()),
+            );
+        }
+        for trouble in troubles {
+            parts.push(format!("volume {}: {}", volume.name, describe(trouble)));
+        }
+    }
+    parts.retain(|p| !p.is_empty());
+    parts.join("; ")
+}
