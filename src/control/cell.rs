@@ -139,9 +139,9 @@ impl Cell {
 pub(super) async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(call)
-        .await
-        .map_err(|e| Error::internal("a call to the store did not come to its end").with_source(e))?
+    tokio::task::spawn_blocking(call).await.map_err(|e| {
+        Error::internal("a call to the store did not come to its end").with_source(e)
+    })?
 }
 
 /// Everything that the store holds of an actor.

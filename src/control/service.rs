@@ -190,10 +190,7 @@ impl control_server::Control for ControlService {
         .await
     }
 
-    async fn create_actor(
-        &self,
-        request: Request<api::CreateActorRequest>,
-    ) -> Answer<api::Actor> {
+    async fn create_actor(&self, request: Request<api::CreateActorRequest>) -> Answer<api::Actor> {
         let request = request.into_inner();
         self.run(async move |control| {
             let actor = actor_ref(&request.namespace, &request.name)?;

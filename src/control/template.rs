@@ -119,8 +119,8 @@ impl Control {
 
 fn read_revision(store: &dyn Store, name: &DnsLabel, revision: u64) -> Result<TemplateRevision> {
     let key = key::template_revision(name, revision);
-    let stored = store.get(&key)?.ok_or_else(|| {
-        Error::not_found(format!("template {name} has no revision {revision}"))
-    })?;
+    let stored = store
+        .get(&key)?
+        .ok_or_else(|| Error::not_found(format!("template {name} has no revision {revision}")))?;
     record::decode(&key, &stored.value)
 }
