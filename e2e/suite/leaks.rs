@@ -2,7 +2,12 @@
 //! What a case must not leave behind: mounts, processes, loop devices,
 //! directories. Also ends by force what a failed case left.
 
-use std::{fs, path::Path, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
 
 use rustix::{
     mount::{UnmountFlags, unmount},
@@ -107,6 +112,11 @@ pub(crate) fn left_behind(dir: &Path, cgroup_parent: &str) -> Vec<String> {
     let mut left = Vec::new();
     for mount in mounts_below(dir) {
         left.push(format!("a mount: {}", mount.display()));
+    }
+    // A shim ends a moment after its sandbox.
+    let until = Instant::now() + Duration::from_secs(5);
+    while !processes_of(dir, cgroup_parent).is_empty() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(50));
     }
     for process in processes_of(dir, cgroup_parent) {
         left.push(format!("a process: {} {}", process.pid, process.command));

@@ -402,7 +402,10 @@ impl Node {
             return vec!["(actor ls does not answer)".to_owned()];
         };
         let list: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        let name = |a: &serde_json::Value| Some(a.get("actor")?.as_str()?.to_owned());
+        let name = |a: &serde_json::Value| {
+            let part = |key: &str| a.get(key)?.as_str();
+            Some(format!("{}/{}", part("namespace")?, part("name")?))
+        };
         let list = list.as_array().cloned().unwrap_or_default();
         list.iter().filter_map(name).collect()
     }

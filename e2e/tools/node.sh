@@ -14,6 +14,7 @@ dir=${2:?a directory}
 version=${3:?a version of containerd}
 
 config() {
+    local runc nri_off=false schema images runtime
     runc=$("$here/setup.sh" --path runc)/runc
     [ "${AV_NRI:-1}" = 1 ] || nri_off=true
     case $version in
