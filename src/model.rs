@@ -7,6 +7,8 @@ mod name;
 mod scope;
 mod view;
 
+pub(crate) use name::check_subdomain;
+
 pub use access::{AccessMode, ReclaimPolicy, VolumeMode};
 pub use grant::{Audience, Grant, GrantActor, GrantDevice, GrantMount, GrantVolume};
 pub use name::{

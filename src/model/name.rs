@@ -119,7 +119,8 @@ fn check_dns_label(text: &str) -> Result<()> {
     )))
 }
 
-fn check_subdomain(text: &str) -> Result<()> {
+/// The rule of a DNS subdomain, for names that have no type of their own.
+pub(crate) fn check_subdomain(text: &str) -> Result<()> {
     let ok = !text.is_empty()
         && text.len() <= 253
         && text.split('.').all(|l| check_dns_label(l).is_ok());

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use proptest::{collection::btree_map, collection::vec, prelude::*};
+
+use super::*;
+
+fn refusal(yaml: &str) -> String {
+    parse(yaml).unwrap_err().to_string()
+}
+
+#[test]
+fn a_short_class_gets_the_defaults_of_kubernetes() {
+    let class = parse("kind: StorageClass\nmetadata: {name: a.b}\nprovisioner: d.example").unwrap();
+    assert_eq!(
+        class,
+        StorageClass {
+            name: "a.b".into(),
+            provisioner: "d.example".parse().unwrap(),
+            parameters: BTreeMap::new(),
+            fs_type: String::new(),
+            mount_options: Vec::new(),
+            reclaim_policy: ReclaimPolicy::Delete,
+            allow_volume_expansion: false,
+            volume_binding_mode: VolumeBindingMode::Immediate,
+        }
+    );
+}
+
+#[test]
+fn a_full_class_keeps_all_and_takes_out_the_file_system_type() {
+    let class = parse(
+        "
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata:
+  name: fast
+  annotations: {storageclass.kubernetes.io/is-default-class: 'true'}
+provisioner: hostpath.csi.k8s.io
+parameters: {type: ssd, csi.storage.k8s.io/fstype: xfs}
+mountOptions: [noatime]
+reclaimPolicy: Retain
+allowVolumeExpansion: true
+volumeBindingMode: WaitForFirstConsumer
+allowedTopologies: []
+",
+    )
+    .unwrap();
+    assert_eq!(class.fs_type, "xfs");
+    assert_eq!(class.parameters, [("type".into(), "ssd".into())].into());
+    assert_eq!(class.mount_options, ["noatime"]);
+    assert_eq!(class.reclaim_policy, ReclaimPolicy::Retain);
+    assert!(class.allow_volume_expansion);
+    assert_eq!(
+        class.volume_binding_mode,
+        VolumeBindingMode::WaitForFirstConsumer
+    );
+}
+
+#[test]
+fn all_problems_are_found_at_once() {
+    let text = refusal(
+        "
+apiVersion: storage.k8s.io/v1beta1
+kind: StorageClasses
+metadata: {name: A}
+provisioner: kubernetes.io/no-provisioner
+reclaimPolcy: Retain
+reclaimPolicy: Recycle
+parameters:
+  size: 3
+  csi.storage.k8s.io/fstype: a b
+  csi.storage.k8s.io/node-publish-secret-name: s
+mountOptions: ['']
+allowVolumeExpansion: yes
+volumeBindingMode: Later
+allowedTopologies: [{matchLabelExpressions: []}]
+",
+    );
+    let paths: Vec<_> = text
+        .lines()
+        .map(|l| l.split(": ").next().unwrap())
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "apiVersion",
+            "kind",
+            "reclaimPolcy",
+            "metadata.name",
+            "provisioner",
+            "parameters.size",
+            "parameters[\"csi.storage.k8s.io/fstype\"]",
+            "parameters[\"csi.storage.k8s.io/node-publish-secret-name\"]",
+            "mountOptions",
+            "reclaimPolicy",
+            "allowVolumeExpansion",
+            "volumeBindingMode",
+            "allowedTopologies",
+        ],
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    assert_eq!(
+        refusal("kind: StorageClass"),
+        "metadata: is required and must be a mapping\nprovisioner: is required"
+    );
+    assert_eq!(refusal(""), "the document is empty");
+    assert_eq!(refusal("[]"), "the document must be a mapping, not a list");
+}
+
+#[test]
+fn parameters_beyond_the_limit_of_csi_are_refused() {
+    let class = |len: usize| {
+        format!(
+            "{{kind: StorageClass, metadata: {{name: a}}, provisioner: d, parameters: {{k: {}}}}}",
+            "x".repeat(len)
+        )
+    };
+    assert!(parse(&class(4095)).is_ok());
+    assert!(refusal(&class(4096)).starts_with("parameters: has 4097 bytes"));
+}
+
+proptest! {
+    #[test]
+    fn a_manifest_and_the_stored_form_read_back(
+        name in "[a-z0-9]{1,8}(\\.[a-z0-9]{1,8})?",
+        provisioner in "[a-zA-Z0-9]{1,8}(\\.[a-z0-9]{1,8})?",
+        parameters in btree_map("\\PC{1,8}", any::<String>(), 0..4),
+        fs_type in "[a-z0-9]{0,5}",
+        mount_options in vec("[ -~]{1,8}", 0..3),
+        (retain, expand, wait) in any::<(bool, bool, bool)>(),
+    ) {
+        let class = StorageClass {
+            name,
+            provisioner: provisioner.parse().unwrap(),
+            parameters,
+            fs_type,
+            mount_options,
+            reclaim_policy: RECLAIM_POLICIES[usize::from(retain)].1,
+            allow_volume_expansion: expand,
+            volume_binding_mode: BINDING_MODES[usize::from(wait)].1,
+        };
+        let manifest = class.to_manifest();
+        let json = serde_json::to_string(&manifest).unwrap();
+        prop_assert_eq!(parse(&json).map_err(|p| p.to_string()), Ok(class.clone()), "{}", json);
+        let yaml = serde_saphyr::to_string(&manifest).unwrap();
+        prop_assert_eq!(parse(&yaml).map_err(|p| p.to_string()), Ok(class.clone()), "{}", yaml);
+        let stored = serde_json::to_vec(&class).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<StorageClass>(&stored).unwrap(), class);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic_and_every_refusal_has_a_reason(text in any::<String>(), near in "(kind|parameters|[a-z]|: |\n|  |[\\[\\]{},&*!|>'\"-]|StorageClass){0,40}") {
+        for text in [text, near] {
+            if let Err(problems) = parse(&text) {
+                prop_assert!(!problems.is_empty(), "{:?}", text);
+            }
+        }
+    }
+}
