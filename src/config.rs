@@ -130,7 +130,7 @@ impl Default for Node {
             run_dir: "/run/actor-volumes".into(),
             mount_root: "/var/lib/actor-volumes-mounts".into(),
             trusted_namespaces: Vec::new(),
-            member_grace_ms: 5_000,
+            member_grace_ms: 30_000,
             sweep_interval_s: 10,
         }
     }

@@ -1,2 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The node agent: publishes and releases the volumes of this node's scopes.
+//!
+//! The doors (NRI now; hook and wrapper later) tell it what they see. For each
+//! volume there is one record on disk and at most one task that brings the
+//! world to what the record asks for, one CSI call at a time. What to do next
+//! is decided by [`plan`], purely.
+
+mod admit;
+mod agent;
+mod budget;
+mod layout;
+pub mod plan;
+mod proof;
+mod record;
+mod records;
+mod sweep;
+mod volume;
+mod worker;
+
+pub use agent::{Agent, Authority, NodeSettings, Ports};
+pub use layout::Layout;
+pub use record::{Phase, Publication, Staging, VolumeRecord};

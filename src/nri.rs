@@ -1,2 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The Node Resource Interface: multiplexer, ttrpc, session. Imports proto and error alone.
+//! The Node Resource Interface: how a container runtime tells this plugin about
+//! pods and containers, and asks which mounts to add to them.
+//!
+//! ```text
+//!   session ─▶ Plugin (the trait that the rest of the house implements)
+//!      │
+//!    ttrpc     requests and responses, two services on one socket:
+//!      │       we serve "Plugin" on connection 1, call "Runtime" on 2
+//!     mux      frames with a connection id
+//!      │
+//!   unix socket
+//! ```
+//!
+//! Imports `proto` and `error` alone.
+
+mod event;
+pub mod mux;
+mod plugin;
+mod session;
+pub mod ttrpc;
+
+pub use event::EventMask;
+pub use plugin::{Plugin, RuntimeInfo};
+pub use session::{SessionConfig, Status, run};
+
+use crate::proto::nri::{ContainerAdjustment, Mount};
+
+/// The adjustment that adds these mounts and nothing else.
+pub fn adjust(mounts: impl IntoIterator<Item = Mount>) -> ContainerAdjustment {
+    ContainerAdjustment {
+        mounts: mounts.into_iter().collect(),
+        ..Default::default()
+    }
+}

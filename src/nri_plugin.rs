@@ -1,2 +1,176 @@
 // SPDX-License-Identifier: Apache-2.0
-//! NRI events translated into scope events of the node agent, and mounts into adjustments.
+//! NRI events translated into scope events of the node agent, and mounts into
+//! adjustments. Nothing is decided here.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    delivery::{self, MountNeed},
+    error::{Error, Result},
+    model::{ContainerView, SandboxView, ViewMount},
+    node::Agent,
+    nri::{self, EventMask, Plugin, RuntimeInfo},
+    proto::nri::{Container, ContainerAdjustment, Mount, PodSandbox},
+    telemetry::Metrics,
+};
+
+/// The share of the runtime's request timeout that an answer may take, in
+/// percent: a plugin that is late is dropped, and the container starts without
+/// its volume.
+const SHARE_OF_TIMEOUT: u32 = 75;
+
+/// The plugin.
+pub struct VolumePlugin {
+    agent: Arc<Agent>,
+    metrics: Arc<Metrics>,
+    timeout: std::sync::Mutex<Duration>,
+}
+
+impl VolumePlugin {
+    /// Hands what it hears to this node agent.
+    pub fn new(agent: Arc<Agent>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            agent,
+            metrics,
+            timeout: std::sync::Mutex::new(Duration::from_secs(2)),
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        *self
+            .timeout
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Plugin for VolumePlugin {
+    fn events(&self) -> EventMask {
+        EventMask::RUN_POD_SANDBOX
+            | EventMask::STOP_POD_SANDBOX
+            | EventMask::REMOVE_POD_SANDBOX
+            | EventMask::CREATE_CONTAINER
+            | EventMask::STOP_CONTAINER
+            | EventMask::REMOVE_CONTAINER
+    }
+
+    fn configured(&self, runtime: RuntimeInfo) {
+        tracing::info!(
+            runtime = runtime.name,
+            version = runtime.version,
+            request_timeout = ?runtime.request_timeout,
+            "registered as an NRI plugin"
+        );
+        *self
+            .timeout
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = runtime.request_timeout;
+    }
+
+    fn synchronized(&self, pods: Vec<PodSandbox>, containers: Vec<Container>) {
+        tracing::info!(
+            pods = pods.len(),
+            containers = containers.len(),
+            "synchronized with the runtime"
+        );
+        self.metrics.nri(true);
+        self.agent.synchronized();
+    }
+
+    fn run_pod_sandbox(&self, pod: PodSandbox) {
+        self.agent.sandbox_started(sandbox_view(pod));
+    }
+
+    async fn create_container(
+        &self,
+        pod: PodSandbox,
+        container: Container,
+        deadline: Instant,
+    ) -> Result<ContainerAdjustment> {
+        let share = self.timeout() * SHARE_OF_TIMEOUT / 100;
+        let until = deadline.min(Instant::now() + share);
+        let sandbox = sandbox_view(pod);
+        let container = container_view(container);
+        let needs = self
+            .agent
+            .container_created(&sandbox, &container, until.into_std())
+            .await?;
+        let mounts = needs.iter().map(mount).collect::<Result<Vec<_>>>()?;
+        Ok(nri::adjust(mounts))
+    }
+
+    // Not subscribed to: the mounts are the runtime's from here on.
+    fn post_create_container(&self, _: PodSandbox, _: Container) {}
+    fn start_container(&self, _: PodSandbox, _: Container) {}
+    fn post_start_container(&self, _: PodSandbox, _: Container) {}
+
+    fn stop_container(&self, pod: PodSandbox, container: Container) {
+        self.agent.container_gone(&pod.id, &container.id);
+    }
+
+    fn remove_container(&self, pod: PodSandbox, container: Container) {
+        self.agent.container_gone(&pod.id, &container.id);
+    }
+
+    fn stop_pod_sandbox(&self, pod: PodSandbox) {
+        self.agent.sandbox_over(&pod.id, "its sandbox was stopped");
+    }
+
+    fn remove_pod_sandbox(&self, pod: PodSandbox) {
+        self.agent.sandbox_over(&pod.id, "its sandbox was removed");
+    }
+
+    fn disconnected(&self, why: &Error) {
+        tracing::warn!("the NRI connection is down: {}", why.full_message());
+        self.metrics.nri(false);
+        self.metrics.nri_lost();
+    }
+}
+
+fn sandbox_view(pod: PodSandbox) -> SandboxView {
+    SandboxView {
+        id: pod.id,
+        name: pod.name,
+        namespace: pod.namespace,
+        uid: pod.uid,
+        annotations: sorted(pod.annotations),
+    }
+}
+
+fn container_view(container: Container) -> ContainerView {
+    ContainerView {
+        id: container.id,
+        sandbox: container.pod_sandbox_id,
+        name: container.name,
+        annotations: sorted(container.annotations),
+        mounts: container
+            .mounts
+            .into_iter()
+            .map(|m| ViewMount {
+                destination: m.destination,
+                source: m.source,
+            })
+            .collect(),
+    }
+}
+
+fn sorted(annotations: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    annotations.into_iter().collect()
+}
+
+fn mount(need: &MountNeed) -> Result<Mount> {
+    let source = need.source.to_str().ok_or_else(|| {
+        Error::internal(format!(
+            "the target path {} is not UTF-8: choose another node.mount_root",
+            need.source.display()
+        ))
+    })?;
+    Ok(Mount {
+        destination: need.destination.clone(),
+        r#type: "bind".into(),
+        source: source.into(),
+        options: delivery::options(need),
+    })
+}

@@ -1,2 +1,79 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The composition root: the only place that knows all rooms.
+
+mod ports;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::{self, Cli, Command},
+    config::{Config, Log},
+    error::{Error, Result},
+    host::process,
+    local_driver::{self, Options},
+    telemetry,
+};
+
+/// Reads the command line and does what it says.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(status) => status,
+        Err(error) => cli::report(&error),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Serve(options) => {
+            let config = Config::load(&options.config)?;
+            telemetry::init(&config.log)?;
+            runtime(Threads::Many)?.block_on(serve::serve(config))?;
+        }
+        Command::LocalDriver(options) => {
+            telemetry::init(&Log::default())?;
+            let options = Options {
+                socket: options.socket,
+                root: options.root,
+                name: options.name.to_string(),
+                node_id: process::hostname(),
+            };
+            runtime(Threads::Many)?.block_on(async {
+                let shutdown = CancellationToken::new();
+                serve::stop_on_signals(&shutdown)?;
+                local_driver::serve(options, shutdown).await
+            })?;
+        }
+        Command::Config(options) => match options.check {
+            Some(path) => {
+                Config::load(&path)?;
+                println!("{} is right", path.display());
+            }
+            None => print!("{}", Config::print_default()),
+        },
+        Command::Client(command) => {
+            return runtime(Threads::One)?.block_on(cli::run_client(&cli.socket, command));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+enum Threads {
+    One,
+    Many,
+}
+
+fn runtime(threads: Threads) -> Result<tokio::runtime::Runtime> {
+    let mut builder = match threads {
+        Threads::One => tokio::runtime::Builder::new_current_thread(),
+        Threads::Many => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder
+        .enable_all()
+        .build()
+        .map_err(|e| Error::internal("cannot start the async runtime").with_source(e))
+}

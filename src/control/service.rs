@@ -255,7 +255,9 @@ impl control_server::Control for ControlService {
             let (view, grant) = control.resume_actor(&actor, options, within).await?;
             Ok(api::ResumeActorResponse {
                 actor: Some(convert::actor(view)),
-                annotations: annotation::write(&grant)?.into_iter().collect(),
+                annotations: annotation::write(&grant.without_contexts())?
+                    .into_iter()
+                    .collect(),
             })
         })
         .await

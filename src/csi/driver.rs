@@ -74,6 +74,11 @@ impl Driver {
         }
     }
 
+    /// Its socket.
+    pub fn endpoint(&self) -> &std::path::Path {
+        &self.config.endpoint
+    }
+
     /// Its name in the configuration, which it must answer to.
     pub fn name(&self) -> &DriverName {
         &self.config.name

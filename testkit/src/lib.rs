@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Doubles of the real peers, used over real sockets.
+//! Doubles of the real peers, used over real sockets: a CSI driver, the runtime
+//! side of NRI, a CRI client, and a CRI server that lists.
 
+pub mod cri;
 pub mod csi;
+pub mod nri;
+pub mod runtime;

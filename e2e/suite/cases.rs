@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//! All cases, by what they are about.
+
+mod annotations;
+mod data;
+mod delete;
+mod driver_down;
+mod hostpath;
+mod late;
+mod pace;
+mod plain;
+mod restart;
+mod slow;
+mod warm;
+
+use crate::{
+    Case,
+    node::{NAMESPACE, Node},
+};
+
+/// Every case.
+pub(crate) fn all() -> Vec<Case> {
+    [
+        plain::cases(),
+        data::cases(),
+        warm::cases(),
+        annotations::cases(),
+        slow::cases(),
+        pace::cases(),
+        driver_down::cases(),
+        restart::cases(),
+        late::cases(),
+        delete::cases(),
+        hostpath::cases(),
+    ]
+    .concat()
+}
+
+/// Where the templates below show the volume.
+const DATA: &str = "/my-data";
+
+/// One volume for every container of the pod.
+const SHARED: &str = "shared";
+
+/// One volume, writable in the container `agent`, read-only in `reader`.
+const PAIR: &str = "pair";
+
+/// Applies a storage class of the node's driver, and the templates.
+fn prepare(node: &Node) {
+    let driver = node
+        .options
+        .driver
+        .expect("only nodes with a driver have actors");
+    node.apply(
+        "storageclass",
+        &format!(
+            "apiVersion: storage.k8s.io/v1\nkind: StorageClass\n\
+             metadata:\n  name: fast\nprovisioner: {}\n",
+            driver.name()
+        ),
+    );
+    node.apply("template", &template(SHARED, &[("", false)]));
+    node.apply(
+        "template",
+        &template(PAIR, &[("agent", false), ("reader", true)]),
+    );
+}
+
+/// A template with one volume and these containers: their names, and whether
+/// they may only read.
+fn template(name: &str, containers: &[(&str, bool)]) -> String {
+    let mut text =
+        format!("kind: ActorTemplate\nmetadata:\n  name: {name}\nspec:\n  containers:\n");
+    for (container, read_only) in containers {
+        text.push_str("  - image: my-agent-image:v1.2.3\n");
+        if !container.is_empty() {
+            text.push_str(&format!("    name: {container}\n"));
+        }
+        text.push_str(&format!(
+            "    volumeMounts:\n    - name: vol1\n      mountPath: {DATA}\n      readOnly: {read_only}\n"
+        ));
+    }
+    text.push_str(
+        "  volumes:\n  - name: vol1\n    externalVolumeTemplate:\n      \
+         capacity: 64Mi\n      storageClassName: fast\n",
+    );
+    text
+}
+
+/// Makes an actor and waits until its volume is there.
+fn create(node: &Node, actor: &str, template: &str) {
+    let name = qualified(actor);
+    node.must(&["actor", "create", &name, "--template", template, "--wait"]);
+}
+
+/// The actor's name as the command line wants it.
+fn qualified(actor: &str) -> String {
+    format!("{NAMESPACE}/{actor}")
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Annotations that cannot be served fail their container, and nobody else's.
+
+use testkit::cri::{Annotations, ContainerSpec, PodSpec};
+
+use super::{SHARED, create, prepare};
+use crate::{
+    Case,
+    driver::Driver,
+    node::{NAMESPACE, Node},
+};
+
+const ACTOR: &str = "actor-volumes.dev/actor";
+const ATTACHMENTS: &str = "actor-volumes.dev/attachments";
+
+pub(crate) fn cases() -> Vec<Case> {
+    let case = |name, run| Case::new(name, Driver::Local, run).everywhere();
+    vec![
+        case(
+            "an_annotation_that_can_not_be_served_fails_the_container",
+            an_annotation_that_can_not_be_served_fails_the_container,
+        ),
+        case(
+            "unsigned_annotations_of_an_untrusted_namespace_are_refused",
+            unsigned_annotations_of_an_untrusted_namespace_are_refused,
+        ),
+    ]
+}
+
+fn an_annotation_that_can_not_be_served_fails_the_container(node: &mut Node) {
+    prepare(node);
+    create(node, "a", SHARED);
+    let good = node.resume("a");
+    let with = |key: &str, value: &str| {
+        let mut changed = good.clone();
+        changed.insert(key.to_owned(), value.to_owned());
+        changed
+    };
+    let without = |key: &str| {
+        let mut changed = good.clone();
+        changed.remove(key);
+        changed
+    };
+    let attachments = &good[ATTACHMENTS];
+    let newer = attachments.replacen("\"generation\":1", "\"generation\":2", 1);
+    assert_ne!(
+        *attachments, newer,
+        "the first generation is 1: {attachments}"
+    );
+    let elsewhere = attachments.replacen("node-a", "node-b", 1);
+    // What is wrong, the annotations, and what the message must name.
+    let wrong = [
+        (
+            "broken JSON",
+            with(ATTACHMENTS, "{\"version\":1,"),
+            "attachments",
+        ),
+        (
+            "an unknown key",
+            with("actor-volumes.dev/frobnicate", "yes"),
+            "frobnicate",
+        ),
+        (
+            "another actor",
+            with(ACTOR, "agents/somebody-else"),
+            "somebody-else",
+        ),
+        ("no attachments", without(ATTACHMENTS), "attachments"),
+        ("no actor", without(ACTOR), "actor"),
+        (
+            "a generation of its own making",
+            with(ATTACHMENTS, &newer),
+            "resume",
+        ),
+        ("another node", with(ATTACHMENTS, &elsewhere), "node-b"),
+    ];
+    for (what, annotations, named) in wrong {
+        let pod = node.run_pod(&annotations);
+        refuse(node, &pod, what, named);
+        // On a container they count the same.
+        let warm = node.run_pod(&Annotations::new());
+        let spec = ContainerSpec::idle("agent").annotated(&annotations);
+        let refusal = node.cri.create_container(&warm, &spec).expect_err(what);
+        assert!(refusal.message.contains(named), "{what}: {refusal}");
+        // The rest of the sandbox, and of the node, goes on.
+        node.run(&warm, &ContainerSpec::idle("other"));
+        node.remove_pod(&warm);
+        node.remove_pod(&pod);
+    }
+    // And the good ones still count.
+    let (pod, agent) = node.run_agent(&good);
+    node.sh(&agent, "touch /my-data/f");
+    node.remove_pod(&pod);
+}
+
+fn unsigned_annotations_of_an_untrusted_namespace_are_refused(node: &mut Node) {
+    prepare(node);
+    create(node, "a", SHARED);
+    let annotations = node.resume_with("a", &["--pod-namespace", "strangers"]);
+    let spec = PodSpec::new("strangers", "stranger").annotated(&annotations);
+    let pod = node.cri.run_pod(&spec).expect("the sandbox itself runs");
+    refuse(node, &pod, "an untrusted namespace", "strangers");
+    // Nor does the grant for that namespace count in a trusted one.
+    let pod = node.run_pod(&annotations);
+    refuse(node, &pod, "another audience", NAMESPACE);
+    assert_eq!(node.held_mounts(), [""; 0], "nothing was mounted for them");
+}
+
+/// The container must be refused with a message that names the culprit.
+fn refuse(node: &Node, pod: &testkit::cri::Pod, what: &str, named: &str) {
+    let refusal = node
+        .cri
+        .create_container(pod, &ContainerSpec::idle("agent"))
+        .expect_err(what);
+    assert!(refusal.message.contains(named), "{what}: {refusal}");
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! containerd or our own daemon ends in the middle of it all.
+
+use super::{SHARED, create, prepare};
+use crate::{Case, driver::Driver, node::Node};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = on(Driver::Local, "");
+    cases = cases.into_iter().map(Case::everywhere).collect();
+    let name = "our_daemon_killed_while_an_actor_runs_takes_over_where_it_was";
+    cases.push(Case::new(
+        name,
+        Driver::Local,
+        our_daemon_killed_while_an_actor_runs_takes_over_where_it_was,
+    ));
+    cases
+}
+
+pub(super) fn on(driver: Driver, prefix: &str) -> Vec<Case> {
+    let name =
+        format!("{prefix}containerd_restarted_while_actors_run_still_releases_their_volumes");
+    vec![Case::new(
+        &name,
+        driver,
+        containerd_restarted_while_actors_run_still_releases_their_volumes,
+    )]
+}
+
+fn containerd_restarted_while_actors_run_still_releases_their_volumes(node: &mut Node) {
+    prepare(node);
+    let mut running = Vec::new();
+    for actor in ["a", "b", "c"] {
+        create(node, actor, SHARED);
+        let annotations = node.resume(actor);
+        let (pod, agent) = node.run_agent(&annotations);
+        node.sh(&agent, &format!("echo {actor} > /my-data/f"));
+        running.push((actor, pod, agent));
+    }
+    node.kill_containerd();
+    node.restart_containerd();
+    for (actor, _, agent) in &running {
+        assert_eq!(node.sh(agent, "cat /my-data/f"), *actor, "it ran on");
+    }
+    // The runtime does not relay the end of pods that are older than itself:
+    // one is stopped container first, one at once, one is removed by force.
+    let [a, b, c] = &running[..] else {
+        unreachable!("three were started");
+    };
+    node.cri.stop_container(&a.2).expect("it stops");
+    node.cri.stop_pod(&a.1.id).expect("the sandbox stops");
+    node.cri.stop_pod(&b.1.id).expect("the sandbox stops");
+    node.cri
+        .remove_pod(&c.1.id)
+        .expect("the sandbox is removed");
+    for (actor, _, _) in &running {
+        node.suspend(actor);
+    }
+    assert_eq!(node.held_mounts(), [""; 0]);
+    // And the node serves new pods as before.
+    let annotations = node.resume("b");
+    let (pod, agent) = node.run_agent(&annotations);
+    assert_eq!(node.sh(&agent, "cat /my-data/f"), "b");
+    node.remove_pod(&pod);
+}
+
+fn our_daemon_killed_while_an_actor_runs_takes_over_where_it_was(node: &mut Node) {
+    prepare(node);
+    for actor in ["a", "b"] {
+        create(node, actor, SHARED);
+    }
+    let annotations = node.resume("a");
+    let (pod, agent) = node.run_agent(&annotations);
+    node.sh(&agent, "echo kept > /my-data/f");
+    let other = node.resume("b");
+    let (other_pod, _) = node.run_agent(&other);
+    node.kill_serve();
+    assert_eq!(
+        node.sh(&agent, "cat /my-data/f && echo more >> /my-data/f"),
+        "kept"
+    );
+    // The end of this one is heard by nobody.
+    node.remove_pod(&other_pod);
+    node.start_serve();
+    assert_eq!(node.sh(&agent, "cat /my-data/f"), "kept\nmore");
+    assert_eq!(
+        node.resume("a"),
+        annotations,
+        "a resume repeated gives the same grant"
+    );
+    node.suspend("b");
+    node.remove_pod(&pod);
+    node.suspend("a");
+    assert_eq!(node.held_mounts(), [""; 0]);
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The CSI drivers that the suite runs against.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use crate::{
+    leaks,
+    setup::{actor_volumes, setup, testkit},
+};
+
+/// Files of testkit's driver, below the node's directory.
+const CONTROL: &str = "csi-control.json";
+const CALLS: &str = "csi-calls.jsonl";
+const VIOLATIONS: &str = "csi-violations.jsonl";
+
+/// Which driver a node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Driver {
+    /// Our own, embedded: `actor-volumes local-driver`.
+    Local,
+    /// testkit's: slow or faulty where a case says so, and it takes notes.
+    Testkit,
+    /// csi-driver-host-path, which nobody here wrote.
+    HostPath,
+}
+
+impl Driver {
+    /// What its GetPluginInfo answers.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local.actor-volumes.dev",
+            Self::Testkit => "testkit.actor-volumes.dev",
+            Self::HostPath => "hostpath.csi.k8s.io",
+        }
+    }
+
+    /// The tool that it needs.
+    pub(crate) fn tool(self) -> Option<&'static str> {
+        (self == Self::HostPath).then_some("csi-driver-host-path")
+    }
+
+    /// How it is started.
+    pub(crate) fn command(self, dir: &Path, socket: &Path) -> Command {
+        let root = dir.join("backend");
+        match self {
+            Self::Local => {
+                let mut command = actor_volumes();
+                command
+                    .args(["local-driver", "--name", self.name(), "--socket"])
+                    .arg(socket)
+                    .arg("--root")
+                    .arg(root);
+                command
+            }
+            Self::Testkit => {
+                let mut command = testkit("testkit-csi");
+                command
+                    .args(["--name", self.name(), "--attach", "--socket"])
+                    .arg(socket)
+                    .arg("--root")
+                    .arg(root)
+                    .arg("--control")
+                    .arg(dir.join(CONTROL))
+                    .arg("--log")
+                    .arg(dir.join(CALLS));
+                command
+            }
+            Self::HostPath => {
+                let bin = setup()
+                    .tool("csi-driver-host-path")
+                    .expect("cases that need it are skipped without it");
+                // It keeps volumes in /tmp: so it has a /tmp of its own. run.sh
+                // made /tmp private; all other mounts still reach the node.
+                let mut command = Command::new("unshare");
+                command
+                    .args(["--mount", "--propagation", "unchanged", "sh", "-c"])
+                    .arg("mkdir -p \"$1\" && mount --bind \"$1\" /tmp && shift && exec \"$@\"")
+                    .args(["sh".as_ref(), root.as_os_str()])
+                    .arg(bin.join("hostpathplugin"))
+                    .args(["-drivername", self.name(), "-nodeid", "node-a"])
+                    .arg("-endpoint")
+                    .arg(format!("unix://{}", socket.display()));
+                command
+            }
+        }
+    }
+
+    /// What its backend holds, one entry a volume.
+    pub(crate) fn volumes(self, dir: &Path) -> Vec<String> {
+        let root = dir.join("backend");
+        let at = |name: &str| leaks::entries(&root.join(name));
+        match self {
+            Self::Local => [at("volumes"), at("trash")].concat(),
+            Self::Testkit => at("volumes"),
+            Self::HostPath => at("."),
+        }
+    }
+}
+
+/// How many calls of this name testkit's driver has written down.
+pub(crate) fn calls(dir: &Path, method: &str) -> usize {
+    let of = |line: &&serde_json::Value| line["method"] == method;
+    lines(&dir.join(CALLS)).iter().filter(of).count()
+}
+
+/// The rules of CSI that we broke, as testkit's driver saw it.
+pub(crate) fn violations(dir: &Path) -> Vec<String> {
+    let violations = lines(&dir.join(VIOLATIONS)).into_iter();
+    violations
+        .map(|v| format!("a rule of CSI was broken: {v}"))
+        .collect()
+}
+
+/// Makes testkit's driver answer calls of this name so much later.
+pub(crate) fn set_delay(dir: &Path, method: &str, delay: Duration) {
+    let text = serde_json::json!({ "delay_ms": { method: delay.as_millis() } }).to_string();
+    // Renamed into place: the driver may read it at any moment.
+    let new = dir.join("csi-control.new");
+    fs::write(&new, text)
+        .and_then(|()| fs::rename(&new, dir.join(CONTROL)))
+        .expect("the node's directory takes files");
+}
+
+/// The values of a file with one JSON value a line; none when it is not there.
+fn lines(file: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let value = |line: &str| serde_json::from_str(line).ok();
+    text.lines().filter_map(value).collect()
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The end-to-end suite: every promise shown on a real containerd. Started by
+//! `e2e/run.sh`, which gives it mount and process namespaces of its own.
+
+mod cases;
+mod daemon;
+mod driver;
+mod leaks;
+mod node;
+mod setup;
+
+use std::{
+    cell::RefCell,
+    env,
+    fs::OpenOptions,
+    io::Write,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+    sync::RwLock,
+    time::Instant,
+};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::{
+    driver::Driver,
+    node::{Node, Options},
+    setup::setup,
+};
+
+/// One thing that must be shown.
+#[derive(Clone)]
+pub(crate) struct Case {
+    /// What it shows, as a sentence.
+    pub(crate) name: String,
+    /// What its node is made of.
+    pub(crate) options: Options,
+    /// Shown on every containerd version, not only on the main one.
+    pub(crate) everywhere: bool,
+    /// Measures time, so nothing else may run beside it.
+    pub(crate) alone: bool,
+    /// The steps. Panics where something is not as it must be.
+    pub(crate) run: fn(&mut Node),
+}
+
+impl Case {
+    /// A case for the main version, on a node with this driver.
+    pub(crate) fn new(name: &str, driver: Driver, run: fn(&mut Node)) -> Self {
+        let options = Options {
+            driver: Some(driver),
+        };
+        Self {
+            name: name.to_owned(),
+            options,
+            everywhere: false,
+            alone: false,
+            run,
+        }
+    }
+
+    /// The same case, on every version.
+    pub(crate) fn everywhere(mut self) -> Self {
+        self.everywhere = true;
+        self
+    }
+
+    /// The same case, with nothing beside it.
+    pub(crate) fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// The same case on a node where nothing of ours runs.
+    pub(crate) fn without_us(mut self) -> Self {
+        self.options.driver = None;
+        self
+    }
+}
+
+thread_local! {
+    /// Where the last panic of this thread was, and what it said.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Cases that measure time take it for writing, the others for reading.
+static QUIET: RwLock<()> = RwLock::new(());
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let loops_before = leaks::loop_devices();
+    panic::set_hook(Box::new(|info| {
+        PANIC.with_borrow_mut(|p| *p = info.to_string());
+    }));
+    let has_host_path = setup().tool("csi-driver-host-path").is_some();
+    let mut trials = Vec::new();
+    for version in &setup().versions {
+        for case in cases::all() {
+            if !case.everywhere && *version != setup().main_version {
+                continue;
+            }
+            let name = format!("containerd-{version}::{}", case.name);
+            let missing = case
+                .options
+                .driver
+                .and_then(Driver::tool)
+                .filter(|_| !has_host_path);
+            let asked = arguments.filter.as_ref().is_none_or(|f| name.contains(f));
+            if let Some(tool) = missing.filter(|_| asked && !arguments.list) {
+                report_skip(&name, &format!("{tool} was not set up"));
+            }
+            let version = version.clone();
+            let trial = Trial::test(name, move || run(&case, &version));
+            trials.push(trial.with_ignored_flag(missing.is_some()));
+        }
+    }
+    if arguments.list {
+        libtest_mimic::run(&arguments, trials).exit();
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let left = leaks::left_by_suite(&setup().base, &loops_before);
+    for line in &left {
+        eprintln!("left behind by the suite: {line}");
+    }
+    if conclusion.has_failed() || !left.is_empty() {
+        return ExitCode::FAILURE;
+    }
+    println!("nothing was left behind: no mount, loop device, process or directory");
+    ExitCode::SUCCESS
+}
+
+/// Runs one case on a node of its own and looks at what it left.
+fn run(case: &Case, version: &str) -> Result<(), Failed> {
+    // A case that panicked holds nothing that the next one could find broken.
+    let shared = (!case.alone).then(|| QUIET.read().unwrap_or_else(|e| e.into_inner()));
+    let alone = case
+        .alone
+        .then(|| QUIET.write().unwrap_or_else(|e| e.into_inner()));
+    let start = Instant::now();
+    let mut node = guard(|| Node::start(version, case.options)).map_err(Failed::from)?;
+    let up = start.elapsed();
+    if let Err(message) = guard(|| (case.run)(&mut node)) {
+        let tails = node.tails();
+        return Err(Failed::from(format!("{message}\n{tails}")));
+    }
+    let shown = start.elapsed();
+    let tails = env::var_os("AV_E2E_TAILS").map(|_| node.tails());
+    let left = guard(|| node.finish()).map_err(Failed::from)?;
+    eprintln!(
+        "    {}: up {:.1} s, shown {:.1} s, gone {:.1} s",
+        case.name,
+        up.as_secs_f32(),
+        shown.as_secs_f32(),
+        start.elapsed().as_secs_f32()
+    );
+    drop((shared, alone));
+    if let Some(tails) = tails {
+        eprintln!("{tails}");
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Failed::from(format!("left behind:\n{}", left.join("\n"))))
+}
+
+/// Turns a panic into its message.
+fn guard<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    panic::catch_unwind(AssertUnwindSafe(body)).map_err(|_| PANIC.with_borrow(String::clone))
+}
+
+/// Adds a line to the list of skips that the summary is made from.
+fn report_skip(name: &str, reason: &str) {
+    let Some(file) = env::var_os("AV_SKIPS") else {
+        return;
+    };
+    let opened = OpenOptions::new().create(true).append(true).open(file);
+    if let Ok(mut file) = opened {
+        // A missing line shows: the summary counts skips by this file.
+        // The name ends at the first colon.
+        let _ = writeln!(file, "skip {}: {reason}", name.replace("::", "/"));
+    }
+}

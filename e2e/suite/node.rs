@@ -1,0 +1,507 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One node: a containerd, a CSI driver and `actor-volumes serve`, in a
+//! directory of their own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use testkit::cri::{Annotations, ContainerSpec, Cri, Output, Pod, PodSpec, Refusal};
+
+use crate::{
+    daemon::{Daemon, until, until_true},
+    driver::{self, Driver},
+    leaks,
+    setup::{actor_volumes, setup},
+};
+
+/// The namespace whose unsigned annotations the node believes.
+pub(crate) const NAMESPACE: &str = "agents";
+
+/// Long enough for anything that works, on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// What a node is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    /// The CSI driver; none: nothing of ours runs on the node.
+    pub(crate) driver: Option<Driver>,
+}
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) dir: PathBuf,
+    pub(crate) cri: Cri,
+    pub(crate) options: Options,
+    pub(crate) version: String,
+    pub(crate) cgroup_parent: String,
+    containerd: Daemon,
+    driver: Option<Daemon>,
+    serve: Option<Daemon>,
+    pods: u32,
+}
+
+impl Node {
+    /// Brings everything up and waits until it is ready for pods.
+    pub(crate) fn start(version: &str, options: Options) -> Self {
+        let setup = setup();
+        let dir = setup.new_dir();
+        for name in ["logs", "tmp"] {
+            fs::create_dir(dir.join(name)).expect("the node's directory is new");
+        }
+        run(setup.script("node.sh").arg("config").arg(&dir).arg(version));
+        let number = dir.file_name().expect("made by new_dir").to_string_lossy();
+        let cgroup_parent = format!("{}-{number}", setup.cgroup);
+        let containerd = start_containerd(&dir, version);
+        let cri = connect(&dir).with_cgroup_parent(&cgroup_parent);
+        run(setup
+            .script("node.sh")
+            .arg("import")
+            .args([&dir, Path::new(version), &setup.images]));
+        let mut node = Self {
+            dir,
+            cri,
+            options,
+            version: version.to_owned(),
+            cgroup_parent,
+            containerd,
+            driver: None,
+            serve: None,
+            pods: 0,
+        };
+        if options.driver.is_some() {
+            node.start_driver();
+            node.write_config();
+            node.start_serve();
+        }
+        node
+    }
+
+    fn write_config(&self) {
+        let dir = self.dir.display();
+        let Some(driver) = self.options.driver else {
+            return;
+        };
+        let text = format!(
+            "[node]\nname = \"node-a\"\nstate_dir = \"{dir}/av\"\nrun_dir = \"{dir}/run\"\n\
+             mount_root = \"{dir}/m\"\ntrusted_namespaces = [\"{NAMESPACE}\"]\n\
+             member_grace_ms = 1000\nsweep_interval_s = 1\n\
+             [runtime]\nnri_socket = \"{nri}\"\ncri_socket = \"{dir}/c.sock\"\n\
+             [log]\nfilter = \"debug,h2=info,hyper=info,tower=info\"\n\
+             [[driver]]\nname = \"{name}\"\nendpoint = \"unix://{dir}/csi.sock\"\ncall_timeout_s = 20\n",
+            nri = nri_socket(&self.dir).display(),
+            name = driver.name(),
+        );
+        fs::write(self.dir.join("config.toml"), text).expect("the node's directory takes files");
+    }
+
+    /// Starts the CSI driver and waits for its socket.
+    pub(crate) fn start_driver(&mut self) {
+        let Some(driver) = self.options.driver else {
+            return;
+        };
+        let socket = self.dir.join("csi.sock");
+        // A driver that was killed leaves its socket, and not all replace it.
+        let _ = fs::remove_file(&socket);
+        let mut command = driver.command(&self.dir, &socket);
+        let daemon = Daemon::start("csi-driver", &mut command, &self.log("csi-driver"));
+        self.driver = Some(daemon);
+        until_true("the CSI driver has its socket", SOON, || socket.exists());
+    }
+
+    /// Ends the CSI driver as a crash would.
+    pub(crate) fn kill_driver(&mut self) {
+        self.driver = None;
+        let _ = fs::remove_file(self.dir.join("csi.sock"));
+    }
+
+    /// Starts our daemon and waits until it serves and the runtime knows it.
+    pub(crate) fn start_serve(&mut self) {
+        let before = self.connections();
+        let mut command = actor_volumes();
+        command
+            .args(["serve", "--config"])
+            .arg(self.dir.join("config.toml"))
+            .env("RUST_BACKTRACE", "1");
+        self.serve = Some(Daemon::start("serve", &mut command, &self.log("serve")));
+        until_true("actor-volumes serve answers", SOON, || {
+            self.av(&["actor", "ls"]).is_ok()
+        });
+        self.wait_for_plugin(before);
+    }
+
+    /// Ends our daemon as a crash would.
+    pub(crate) fn kill_serve(&mut self) {
+        self.serve = None;
+    }
+
+    /// Ends containerd as a crash would.
+    pub(crate) fn kill_containerd(&mut self) {
+        self.containerd.kill();
+    }
+
+    /// Starts containerd again and waits until our plugin is back.
+    pub(crate) fn restart_containerd(&mut self) {
+        let before = self.connections();
+        self.containerd = start_containerd(&self.dir, &self.version);
+        self.cri = connect(&self.dir).with_cgroup_parent(&self.cgroup_parent);
+        if self.serve.is_some() {
+            self.wait_for_plugin(before);
+        }
+    }
+
+    /// How often a plugin was let in so far, by the runtime's own log.
+    pub(crate) fn connections(&self) -> usize {
+        let text = fs::read(self.log("containerd")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let let_in = |line: &&str| line.contains("actor-volumes") && line.contains("connected");
+        text.lines().filter(let_in).count()
+    }
+
+    fn wait_for_plugin(&self, before: usize) {
+        until_true("the runtime let the plugin in", SOON, || {
+            self.connections() > before
+        });
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.dir.join("logs").join(format!("{name}.log"))
+    }
+
+    // --- our own command line
+
+    /// Runs `actor-volumes` with these arguments: its standard output, or what
+    /// it said on standard error.
+    pub(crate) fn av(&self, arguments: &[&str]) -> Result<String, String> {
+        let output = actor_volumes()
+            .env(
+                "ACTOR_VOLUMES_SOCKET",
+                self.dir.join("run/actor-volumes.sock"),
+            )
+            .args(arguments)
+            .output()
+            .expect("our binary runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(format!("{}: {}", output.status, text(&output.stderr)))
+        }
+    }
+
+    /// The same, where it must succeed.
+    pub(crate) fn must(&self, arguments: &[&str]) -> String {
+        self.av(arguments)
+            .unwrap_or_else(|e| panic!("actor-volumes {}: {e}", arguments.join(" ")))
+    }
+
+    /// Applies a manifest, as `storageclass apply` or `template apply` does.
+    pub(crate) fn apply(&self, what: &str, manifest: &str) {
+        let file = self.dir.join("tmp").join(format!("{what}.yaml"));
+        fs::write(&file, manifest).expect("the node's directory takes files");
+        self.must(&[what, "apply", "-f", &file.display().to_string()]);
+    }
+
+    /// Resumes an actor: the annotations for its pod.
+    pub(crate) fn resume(&self, actor: &str) -> Annotations {
+        self.resume_with(actor, &[])
+    }
+
+    /// Resumes an actor with more arguments.
+    pub(crate) fn resume_with(&self, actor: &str, more: &[&str]) -> Annotations {
+        let name = format!("{NAMESPACE}/{actor}");
+        let text = self.must(&[&["actor", "resume", &name], more].concat());
+        serde_json::from_str(&text)
+            .unwrap_or_else(|e| panic!("resume must print one JSON object, not {text:?}: {e}"))
+    }
+
+    /// Suspends an actor and waits for it.
+    pub(crate) fn suspend(&self, actor: &str) {
+        self.must(&[
+            "actor",
+            "suspend",
+            &format!("{NAMESPACE}/{actor}"),
+            "--wait",
+        ]);
+    }
+
+    /// Deletes an actor and waits for it.
+    pub(crate) fn delete(&self, actor: &str) {
+        self.must(&["actor", "delete", &format!("{NAMESPACE}/{actor}"), "--wait"]);
+    }
+
+    // --- the driver
+
+    /// What the driver's backend holds, one entry a volume.
+    pub(crate) fn backend(&self) -> Vec<String> {
+        let driver = self.options.driver;
+        driver.map(|d| d.volumes(&self.dir)).unwrap_or_default()
+    }
+
+    /// How many calls of this name testkit's driver has had.
+    pub(crate) fn driver_calls(&self, method: &str) -> usize {
+        driver::calls(&self.dir, method)
+    }
+
+    /// Makes testkit's driver answer calls of this name so much later.
+    pub(crate) fn driver_delay(&self, method: &str, delay: Duration) {
+        driver::set_delay(&self.dir, method, delay);
+    }
+
+    // --- pods
+
+    /// A pod of the trusted namespace, with a name not used before.
+    pub(crate) fn pod_spec(&mut self, annotations: &Annotations) -> PodSpec {
+        self.pods += 1;
+        PodSpec::new(NAMESPACE, &format!("pod-{}", self.pods)).annotated(annotations)
+    }
+
+    /// Runs a pod with these annotations.
+    pub(crate) fn run_pod(&mut self, annotations: &Annotations) -> Pod {
+        let spec = self.pod_spec(annotations);
+        let run = self.cri.run_pod(&spec);
+        run.unwrap_or_else(|e| panic!("the sandbox does not run: {e}"))
+    }
+
+    /// Creates a container as a kubelet does: retried while it is refused.
+    /// Fails the case when it never comes to be.
+    pub(crate) fn create(&self, pod: &Pod, spec: &ContainerSpec) -> String {
+        let mut last = None;
+        until(
+            &format!("container {} is created", spec.name),
+            SOON,
+            || match self.cri.create_container(pod, spec) {
+                Ok(id) => Some(id),
+                Err(refusal) if is_retryable(&refusal) => {
+                    last = Some(refusal);
+                    std::thread::sleep(Duration::from_millis(200));
+                    None
+                }
+                Err(refusal) => panic!("container {} is refused: {refusal}", spec.name),
+            },
+        )
+    }
+
+    /// Creates and starts a container.
+    pub(crate) fn run(&self, pod: &Pod, spec: &ContainerSpec) -> String {
+        let id = self.create(pod, spec);
+        let start = self.cri.start_container(&id);
+        start.unwrap_or_else(|e| panic!("container {} does not start: {e}", spec.name));
+        id
+    }
+
+    /// A pod with one idle container of the template's name.
+    pub(crate) fn run_agent(&mut self, annotations: &Annotations) -> (Pod, String) {
+        let pod = self.run_pod(annotations);
+        let id = self.run(&pod, &ContainerSpec::idle("agent"));
+        (pod, id)
+    }
+
+    /// Runs a line of shell in a container.
+    pub(crate) fn try_sh(&self, container: &str, line: &str) -> Output {
+        let run = self
+            .cri
+            .exec(container, &["/bin/busybox", "sh", "-c", line]);
+        run.unwrap_or_else(|e| panic!("`{line}` can not be run: {e}"))
+    }
+
+    /// The same, where it must succeed; its output without the last newline.
+    pub(crate) fn sh(&self, container: &str, line: &str) -> String {
+        let output = self.try_sh(container, line);
+        assert_eq!(output.code, 0, "`{line}` failed: {}", output.stderr);
+        output.stdout.trim_end().to_owned()
+    }
+
+    /// Stops and removes a pod.
+    pub(crate) fn remove_pod(&self, pod: &Pod) {
+        self.cri.stop_pod(&pod.id).expect("the sandbox stops");
+        self.cri
+            .remove_pod(&pod.id)
+            .expect("the sandbox is removed");
+    }
+
+    // --- the end
+
+    /// What is mounted for volumes on the node, staged or published.
+    pub(crate) fn held_mounts(&self) -> Vec<String> {
+        let mounts = leaks::mounts_below(&self.dir.join("m"));
+        mounts.iter().map(|m| m.display().to_string()).collect()
+    }
+
+    /// What of volumes the node still has: mounts, their directories, records.
+    pub(crate) fn held(&self) -> Vec<String> {
+        let mut held = leaks::entries(&self.dir.join("m"));
+        let records = leaks::entries(&self.dir.join("av/records"));
+        held.extend(records.into_iter().map(|r| format!("record {r}")));
+        held
+    }
+
+    /// Removes all pods and actors, stops everything, and says what was left.
+    pub(crate) fn finish(mut self) -> Vec<String> {
+        let mut left = self.remove_everything();
+        let mut stop = |daemon: Option<Daemon>, must_end_well: bool| {
+            let Some(mut daemon) = daemon else { return };
+            let name = daemon.name;
+            if !daemon.is_running() {
+                left.push(format!("{name} had ended before it was asked to"));
+                return;
+            }
+            let status = daemon.terminate(SOON);
+            if must_end_well && !status.is_some_and(|s| s.success()) {
+                left.push(format!("{name} did not end well on SIGTERM: {status:?}"));
+            }
+        };
+        stop(self.serve.take(), true);
+        stop(self.driver.take(), false);
+        if self.containerd.terminate(SOON).is_none() {
+            left.push("containerd did not end on SIGTERM".to_owned());
+        }
+        left.extend(leaks::left_behind(&self.dir, &self.cgroup_parent));
+        if !left.is_empty() {
+            left.push(self.tails());
+        }
+        left
+    }
+
+    fn remove_everything(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for id in self.cri.pods().unwrap_or_default() {
+            if let Err(e) = self
+                .cri
+                .stop_pod(&id)
+                .and_then(|()| self.cri.remove_pod(&id))
+            {
+                left.push(format!("sandbox {id}: {e}"));
+            }
+        }
+        let Some(driver) = self.options.driver else {
+            return left;
+        };
+        for actor in self.actors() {
+            for verb in ["suspend", "delete"] {
+                if let Err(e) = self.av(&["actor", verb, &actor, "--wait"]) {
+                    left.push(format!("actor {verb} {actor}: {e}"));
+                }
+            }
+        }
+        left.extend(self.held().into_iter().map(|h| format!("on the node: {h}")));
+        let backend = driver.volumes(&self.dir).into_iter();
+        left.extend(backend.map(|v| format!("in the driver's backend: {v}")));
+        if driver == Driver::Testkit {
+            left.extend(driver::violations(&self.dir));
+        }
+        left
+    }
+
+    /// All actors, as `namespace/name`.
+    pub(crate) fn actors(&self) -> Vec<String> {
+        let Ok(text) = self.av(&["actor", "ls", "-o", "json"]) else {
+            return vec!["(actor ls does not answer)".to_owned()];
+        };
+        let list: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let name = |a: &serde_json::Value| {
+            let part = |key: &str| a.get(key)?.as_str();
+            Some(format!("{}/{}", part("namespace")?, part("name")?))
+        };
+        let list = list.as_array().cloned().unwrap_or_default();
+        list.iter().filter_map(name).collect()
+    }
+
+    /// The ends of all logs, for the report of a case that failed.
+    pub(crate) fn tails(&self) -> String {
+        let logs = self.dir.join("logs");
+        let is_log = |name: &String| name.ends_with(".log");
+        let names = leaks::entries(&logs).into_iter().filter(is_log);
+        names.map(|name| tail(&logs.join(name), 40)).collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.serve = None;
+        self.driver = None;
+        self.containerd.kill();
+        if let Some(keep) = &setup().keep_logs {
+            let to = keep.join(self.dir.file_name().unwrap_or_default());
+            let _ = run_quietly(
+                Command::new("cp")
+                    .arg("-r")
+                    .arg(self.dir.join("logs"))
+                    .arg(to),
+            );
+        }
+        leaks::sweep(&self.dir, &self.cgroup_parent);
+        leaks::remove_cgroup_parent(&self.cgroup_parent);
+    }
+}
+
+/// Whether a kubelet's next try may succeed, by what our plugin promises in
+/// its message: the runtime does not hand its code on.
+pub(crate) fn is_retryable(refusal: &Refusal) -> bool {
+    refusal.message.contains("retry")
+}
+
+/// The end of a log.
+fn tail(log: &Path, lines: usize) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let all: Vec<&str> = text.lines().collect();
+    let from = all.len().saturating_sub(lines);
+    format!("--- {}\n{}\n", log.display(), all[from..].join("\n"))
+}
+
+fn start_containerd(dir: &Path, version: &str) -> Daemon {
+    let bin = setup()
+        .tool(&format!("containerd-{version}"))
+        .unwrap_or_else(|| panic!("containerd {version} was not set up"));
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new(bin.join("containerd"));
+    command
+        .arg("--config")
+        .arg(dir.join("containerd.toml"))
+        .env("PATH", format!("{}:{path}", bin.display()))
+        .env("TMPDIR", dir.join("tmp"));
+    Daemon::start("containerd", &mut command, &dir.join("logs/containerd.log"))
+}
+
+fn connect(dir: &Path) -> Cri {
+    let socket = dir.join("c.sock");
+    let logs = dir.join("logs/pods");
+    until("containerd is ready", SOON, || {
+        let cri = Cri::connect(&socket, &logs).ok()?;
+        cri.is_ready().then_some(cri)
+    })
+}
+
+/// The NRI socket, as the runtime's own configuration has it.
+fn nri_socket(dir: &Path) -> PathBuf {
+    let text = fs::read_to_string(dir.join("containerd.toml")).expect("written by node.sh");
+    let line = text
+        .lines()
+        .find(|l| l.trim_start().starts_with("socket_path"));
+    let path = line.and_then(|l| l.split('"').nth(1).or_else(|| l.split('\'').nth(1)));
+    path.expect("the configuration has NRI's socket_path")
+        .into()
+}
+
+fn run(command: &mut Command) {
+    if let Err(e) = run_quietly(command) {
+        panic!("{command:?}: {e}");
+    }
+}
+
+fn run_quietly(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|e| e.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: {}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    ))
+}

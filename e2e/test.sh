@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs the stages of `make check` and `make test`, one after the other, and ends
+# with one line: N passed, N failed, N skipped.
+#
+#   e2e/test.sh check   format, clippy, unit and socket tests; needs no root
+#   e2e/test.sh all     the same, and everything that needs root and real runtimes
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+what=${1:-all}
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+export AV_SKIPS=$work/skips
+: > "$AV_SKIPS"
+passed=0 failed=0
+failures=()
+
+note() { printf '%s\n' "$*"; }
+
+# count LOG: adds what the test runners said in this log.
+count() {
+    local p f
+    p=$(grep -oE 'test result: [^.]*\. [0-9]+ passed' "$1" | grep -oE '[0-9]+ passed' | awk '{n += $1} END {print n + 0}')
+    f=$(grep -oE '[0-9]+ failed;' "$1" | awk '{n += $1} END {print n + 0}')
+    passed=$((passed + p))
+    failed=$((failed + f))
+    stage_failed=$f
+}
+
+# stage NAME COMMAND...: runs it, says how long it took, and counts. A stage
+# whose tests are not counted by a runner counts as one test.
+stage() {
+    local name=$1 start=$SECONDS status
+    shift
+    note "==> $name"
+    "$@" 2>&1 | tee "$work/log"
+    status=${PIPESTATUS[0]}
+    if grep -q '^test result: ' "$work/log"; then
+        count "$work/log"
+        if [ "$status" -ne 0 ] && [ "$stage_failed" -eq 0 ]; then
+            failed=$((failed + 1))
+        fi
+    elif [ "$status" -eq 0 ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+    fi
+    [ "$status" -eq 0 ] || failures+=("$name")
+    awk -v s=$((SECONDS - start)) -v n="$name" -v r="$status" \
+        'BEGIN {printf "<== %s: %s, %.1f min\n", n, r == 0 ? "ok" : "FAILED", s / 60}'
+    return "$status"
+}
+
+# Tests that need root are ignored here; the stage "root tests" runs them.
+check_stages() {
+    stage format cargo fmt --all --check
+    stage clippy cargo clippy --locked --workspace --all-targets -- -D warnings
+    stage "unit and socket tests" cargo test --locked --workspace
+}
+
+root_stages() {
+    if ! stage tools bash e2e/tools/setup.sh; then
+        return
+    fi
+    stage "tool check" bash e2e/tools/check.sh
+    stage dependencies bash e2e/deny.sh
+    stage build cargo build --locked --workspace --bins
+    stage "root tests" bash e2e/root-tests.sh
+    stage "csi-sanity" bash e2e/sanity.sh
+    stage "end to end" bash e2e/run.sh
+    stage demo bash e2e/demo.sh
+}
+
+case $what in
+    check) check_stages ;;
+    all)
+        if [ "$(id -u)" -ne 0 ]; then
+            note "make test needs root: it mounts, and starts container runtimes. make check does not"
+            exit 1
+        fi
+        check_stages
+        root_stages
+        ;;
+    *)
+        note "usage: e2e/test.sh check|all"
+        exit 2
+        ;;
+esac
+
+skipped=$(sort -u "$AV_SKIPS" | grep -c '^skip ')
+if [ "$skipped" -gt 0 ]; then
+    note "skipped:"
+    sort -u "$AV_SKIPS" | sed 's/^/  /'
+    if [ "${CI:-}" = true ]; then
+        while IFS=: read -r name _; do
+            name=${name#skip }
+            if ! grep -qE "^${name//./\\.}: ." e2e/allowed-skips.txt; then
+                note "  not allowed in CI (e2e/allowed-skips.txt does not name it with a reason): $name"
+                failed=$((failed + 1))
+            fi
+        done < <(sort -u "$AV_SKIPS")
+    fi
+fi
+[ ${#failures[@]} -eq 0 ] || note "failed: ${failures[*]}"
+note "total: ${SECONDS} s"
+note "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The mount table as `/proc/<pid>/mountinfo` shows it (proc(5)).
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// What a mount shows: the device and the directory of its file system.
+/// Every bind of one volume has the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    /// `major:minor` of the file system.
+    pub device: String,
+    /// The directory of that file system that is the mount's root.
+    pub root: PathBuf,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What it shows.
+    pub identity: Identity,
+    /// Where, seen from the root of the process.
+    pub mount_point: PathBuf,
+}
+
+impl Identity {
+    /// Whether a mount of `other` shows the same files or a part of them.
+    pub fn contains(&self, other: &Self) -> bool {
+        self.device == other.device && other.root.starts_with(&self.root)
+    }
+}
+
+/// Reads the table of this process.
+pub fn own() -> io::Result<Vec<Mount>> {
+    read(Path::new("/proc/self/mountinfo"))
+}
+
+/// Reads a mountinfo file. The kernel hands it out consistently when it is read
+/// through one open file.
+pub fn read(path: &Path) -> io::Result<Vec<Mount>> {
+    Ok(parse(&std::fs::read(path)?))
+}
+
+/// The topmost mount of this process at exactly this path.
+pub fn at(path: &Path) -> io::Result<Option<Mount>> {
+    Ok(own()?.into_iter().rev().find(|m| m.mount_point == path))
+}
+
+/// Parses the table; a line that is not understood is passed over, since the
+/// format may grow.
+pub fn parse(table: &[u8]) -> Vec<Mount> {
+    table.split(|b| *b == b'\n').filter_map(line).collect()
+}
+
+fn line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|b| *b == b' ').skip(2);
+    let device = String::from_utf8(fields.next()?.to_vec()).ok()?;
+    let root = unescape(fields.next()?);
+    let mount_point = unescape(fields.next()?);
+    if root.as_os_str().is_empty() || mount_point.as_os_str().is_empty() {
+        return None;
+    }
+    Some(Mount {
+        identity: Identity { device, root },
+        mount_point,
+    })
+}
+
+/// Space, tab, newline and backslash stand as `\ooo`.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, tail)) = rest.split_first() {
+        if first == b'\\'
+            && let Some(octal) = tail.get(..3)
+            && let Ok(text) = std::str::from_utf8(octal)
+            && let Ok(byte) = u8::from_str_radix(text, 8)
+        {
+            out.push(byte);
+            rest = &tail[3..];
+        } else {
+            out.push(first);
+            rest = tail;
+        }
+    }
+    PathBuf::from(OsString::from_vec(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_line_gives_device_root_and_mount_point() {
+        let table = b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw\n\
+                      37 35 0:5 / /a\\040b rw - tmpfs tmpfs rw\n";
+        let mounts = parse(table);
+        assert_eq!(mounts.len(), 2);
+        assert_eq!(mounts[0].identity.device, "98:0");
+        assert_eq!(mounts[0].identity.root, Path::new("/mnt1"));
+        assert_eq!(mounts[1].mount_point, Path::new("/a b"));
+    }
+
+    #[test]
+    fn a_directory_below_the_root_is_a_part_and_a_neighbour_is_not() {
+        let id = |device: &str, root: &str| Identity {
+            device: device.into(),
+            root: root.into(),
+        };
+        let volume = id("8:1", "/v/a");
+        assert!(volume.contains(&id("8:1", "/v/a")));
+        assert!(volume.contains(&id("8:1", "/v/a/sub")));
+        assert!(!volume.contains(&id("8:1", "/v/ab")));
+        assert!(!volume.contains(&id("8:2", "/v/a")));
+        assert!(!volume.contains(&id("8:1", "/v")));
+    }
+
+    #[test]
+    fn the_own_table_has_a_root() {
+        assert!(at(Path::new("/")).unwrap().is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            parse(&bytes);
+        }
+    }
+}

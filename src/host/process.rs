@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//! This host and the processes on it.
+
+use std::{io, os::unix::net::UnixStream, path::Path};
+
+/// The host name.
+pub fn hostname() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// The process that listens on a unix socket; none if this process can not see
+/// it, being in another process namespace.
+pub fn listener_pid(socket: &Path) -> io::Result<Option<u32>> {
+    let stream = UnixStream::connect(socket)?;
+    // The kernel gives 0 for a process outside our namespace, which is no Pid.
+    match rustix::net::sockopt::socket_peercred(&stream) {
+        Ok(peer) => Ok(u32::try_from(peer.pid.as_raw_nonzero().get()).ok()),
+        Err(e) => Err(e.into()),
+    }
+}

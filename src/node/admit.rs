@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whether what a pod or container presents is believed, and which scope it is.
+
+use std::collections::BTreeMap;
+
+use super::agent::{Authority, NodeSettings};
+use crate::{
+    api::{annotation, grant},
+    error::{Error, Result},
+    model::{ContainerView, Grant, RuntimeId, SandboxView, Scope},
+};
+
+/// A grant that is believed, and the scope in which it is used.
+#[derive(Debug, Clone)]
+pub(super) struct Admitted {
+    pub(super) grant: Grant,
+    pub(super) scope: Scope,
+}
+
+/// Whether the sandbox or the container asks for volumes. Nothing but a look
+/// into two sorted maps: this is all that a pod which is not ours costs.
+pub(super) fn asks(sandbox: &SandboxView, container: Option<&ContainerView>) -> bool {
+    let has_ours = |annotations: &BTreeMap<String, String>| {
+        let mut from = annotations.range(annotation::PREFIX.to_owned()..);
+        from.next()
+            .is_some_and(|(key, _)| key.starts_with(annotation::PREFIX))
+    };
+    has_ours(&sandbox.annotations) || container.is_some_and(|c| has_ours(&c.annotations))
+}
+
+/// Reads and checks the annotations. None: neither asks for volumes.
+pub(super) fn admit(
+    settings: &NodeSettings,
+    authority: &dyn Authority,
+    runtime: &RuntimeId,
+    sandbox: &SandboxView,
+    container: Option<&ContainerView>,
+) -> Result<Option<Admitted>> {
+    let of_pod = annotation::read(&sandbox.annotations)?;
+    let of_container = match container {
+        Some(container) => annotation::read(&container.annotations)?,
+        None => None,
+    };
+    let (presented, whole_sandbox) = match (of_pod, of_container) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid(
+                "both the pod and the container carry actor-volumes.dev annotations: put them on one of the two",
+            ));
+        }
+        (Some(presented), None) => (presented, true),
+        (None, Some(presented)) => (presented, false),
+    };
+    let trusted = |ns: &str| settings.trusted_namespaces.iter().any(|t| t.as_str() == ns);
+    if !trusted(&sandbox.namespace) {
+        return Err(Error::denied(format!(
+            "unsigned actor-volumes.dev annotations are not accepted from namespace {:?}: name it in node.trusted_namespaces of this node's configuration if every pod author there may use any actor's volumes",
+            sandbox.namespace
+        )));
+    }
+    grant::check_presented(&presented.grant, &settings.name, sandbox)?;
+    let grant = authority.current(&presented.grant)?;
+    let scope = if whole_sandbox {
+        Scope::Sandbox {
+            runtime: runtime.clone(),
+            sandbox: sandbox.id.clone(),
+        }
+    } else {
+        Scope::Member {
+            runtime: runtime.clone(),
+            sandbox: sandbox.id.clone(),
+            actor: grant.actor.uid.clone(),
+            generation: grant.generation(),
+        }
+    };
+    Ok(Some(Admitted { grant, scope }))
+}

@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The service of the node agent: what the doors and the control plane call.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Layout, VolumeRecord,
+    admit::{self, Admitted},
+    budget::Budget,
+    proof::Proof,
+    records::Records,
+    sweep::Sweep,
+    volume::{Shared, Volume, Want},
+};
+use crate::{
+    cri::Cri,
+    csi::Registry,
+    delivery::{self, MountNeed},
+    error::{Error, Result},
+    host::durable,
+    model::{
+        ContainerView, DnsLabel, Generation, Grant, GrantVolume, NodeName, RuntimeId, SandboxView,
+        Scope, VolumeKey,
+    },
+    telemetry::Metrics,
+};
+
+/// The part of the configuration that the node agent needs.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// This node's name in grants.
+    pub name: NodeName,
+    /// Where records and mounts lie.
+    pub layout: Layout,
+    /// Namespaces whose unsigned annotations are believed.
+    pub trusted_namespaces: Vec<DnsLabel>,
+    /// The longest wait of one container's creation.
+    pub max_wait: Duration,
+    /// The share of any ten seconds that all waits may take, in percent.
+    pub wait_percent: u8,
+    /// How long a container scope outlives its last member.
+    pub member_grace: Duration,
+    /// How often the sweep runs.
+    pub sweep_interval: Duration,
+}
+
+/// Who knows whether a grant is the current one.
+pub trait Authority: Send + Sync {
+    /// The grant as it stands now, with its contexts; an error if what is
+    /// presented is not it. Called while the runtime waits: it must be quick.
+    fn current(&self, presented: &Grant) -> Result<Grant>;
+}
+
+/// The world that the node agent works with.
+pub struct Ports {
+    /// The CSI drivers.
+    pub drivers: Arc<Registry>,
+    /// The container runtime, to read.
+    pub cri: Cri,
+    /// Who knows whether a grant is the current one.
+    pub authority: Arc<dyn Authority>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The node agent.
+pub struct Agent {
+    pub(super) settings: NodeSettings,
+    pub(super) shared: Arc<Shared>,
+    pub(super) runtime: RuntimeId,
+    authority: Arc<dyn Authority>,
+    budget: Budget,
+    index: Mutex<Index>,
+    /// Asks for a sweep before its time.
+    pub(super) sweep_now: Notify,
+}
+
+#[derive(Default)]
+struct Index {
+    /// Volumes by the hash in their record's file name.
+    volumes: HashMap<String, Arc<Volume>>,
+    /// Which volumes a sandbox has used, so that the events of all others cost
+    /// one look-up.
+    sandboxes: HashMap<String, SandboxUse>,
+    /// Records that could not be read, by the same hash.
+    unreadable: BTreeMap<String, String>,
+}
+
+#[derive(Default)]
+struct SandboxUse {
+    volumes: BTreeSet<String>,
+    /// Whether a container of it got a mount.
+    matched: bool,
+}
+
+impl Agent {
+    /// Reads the records and takes up what they hold.
+    pub fn start(
+        settings: NodeSettings,
+        ports: Ports,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<Self>> {
+        let records = Records::open(settings.layout.clone())?;
+        let root = settings.layout.mount_root();
+        durable::make_dir(root).map_err(|e| {
+            Error::internal(format!("cannot make the mount root {}", root.display())).with_source(e)
+        })?;
+        let found = records.load()?;
+        let shared = Arc::new(Shared {
+            layout: settings.layout.clone(),
+            records,
+            drivers: ports.drivers,
+            proof: Proof::new(&ports.cri),
+            runtime: ports.cri.runtime_id()?,
+            cri: ports.cri,
+            metrics: ports.metrics,
+            member_grace: settings.member_grace,
+            released: watch::Sender::new(0),
+        });
+        let mut index = Index::default();
+        for (hash, error) in found.unreadable {
+            tracing::error!(
+                "record {hash} cannot be read, so its volume is never said to be released: {}",
+                error.full_message()
+            );
+            index.unreadable.insert(hash, error.full_message());
+        }
+        let agent = Arc::new(Self {
+            budget: Budget::new(settings.wait_percent, Instant::now()),
+            runtime: shared.runtime.clone(),
+            settings,
+            shared: Arc::clone(&shared),
+            authority: ports.authority,
+            index: Mutex::new(index),
+            sweep_now: Notify::new(),
+        });
+        for record in found.records {
+            agent.take_up(record);
+        }
+        tokio::spawn(Sweep::new(Arc::clone(&agent)).run(shutdown));
+        Ok(agent)
+    }
+
+    fn take_up(&self, record: VolumeRecord) {
+        let hash = record.key.hash();
+        let mut index = self.index();
+        for publication in &record.publications {
+            let used = index
+                .sandboxes
+                .entry(publication.scope.sandbox().to_owned())
+                .or_default();
+            used.volumes.insert(hash.clone());
+            // What happened before this start is not known: no alarm for it.
+            used.matched = true;
+        }
+        let volume = Volume::new(Arc::clone(&self.shared), record);
+        index.volumes.insert(hash, Arc::clone(&volume));
+        drop(index);
+        tokio::spawn(async move { volume.resume().await });
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All volumes that this node has a record of.
+    pub(super) fn volumes(&self) -> Vec<Arc<Volume>> {
+        self.index().volumes.values().cloned().collect()
+    }
+
+    fn volumes_of(&self, sandbox: &str) -> Vec<Arc<Volume>> {
+        let index = self.index();
+        let Some(used) = index.sandboxes.get(sandbox) else {
+            return Vec::new();
+        };
+        used.volumes
+            .iter()
+            .filter_map(|hash| index.volumes.get(hash).cloned())
+            .collect()
+    }
+
+    /// The volume, with a record that may be new.
+    fn volume(&self, key: &VolumeKey) -> Result<Arc<Volume>> {
+        let hash = key.hash();
+        let mut index = self.index();
+        if let Some(why) = index.unreadable.get(&hash) {
+            return Err(Error::internal(format!(
+                "the record of {key} on this node cannot be read, so it is not known who uses it: {why}"
+            )));
+        }
+        let volume = index.volumes.entry(hash).or_insert_with(|| {
+            Volume::new(Arc::clone(&self.shared), VolumeRecord::new(key.clone()))
+        });
+        Ok(Arc::clone(volume))
+    }
+
+    /// A pod sandbox was started: publishing begins in the background.
+    pub fn sandbox_started(self: &Arc<Self>, sandbox: SandboxView) {
+        if !admit::asks(&sandbox, None) {
+            return;
+        }
+        let agent = Arc::clone(self);
+        tokio::spawn(async move {
+            // An error is reported where the container is created: failing the
+            // sandbox would leak it in older runtimes.
+            match agent.admitted(&sandbox, None) {
+                Ok(Some(admitted)) => {
+                    for volume in &admitted.grant.volumes {
+                        if let Err(error) = agent.want(&admitted, volume, &sandbox, None).await {
+                            tracing::warn!(?sandbox, "{}", error.full_message());
+                        }
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(?sandbox, "{}", error.full_message()),
+            }
+        });
+    }
+
+    /// A container is being created: waits for its volumes, not longer than
+    /// `until` nor than the budget allows, and gives its mounts.
+    pub async fn container_created(
+        &self,
+        sandbox: &SandboxView,
+        container: &ContainerView,
+        until: Instant,
+    ) -> Result<Vec<MountNeed>> {
+        if !admit::asks(sandbox, Some(container)) {
+            return Ok(Vec::new());
+        }
+        let given = self.deliver(sandbox, container, until).await;
+        self.shared.metrics.container(given.is_ok());
+        given.map_err(|e| {
+            let error = e.context(format!("actor-volumes: container {:?}", container.name));
+            tracing::warn!(?sandbox, ?container, "{}", error.full_message());
+            error
+        })
+    }
+
+    async fn deliver(
+        &self,
+        sandbox: &SandboxView,
+        container: &ContainerView,
+        until: Instant,
+    ) -> Result<Vec<MountNeed>> {
+        let Some(admitted) = self.admitted(sandbox, Some(container))? else {
+            return Ok(Vec::new());
+        };
+        let needed = delivery::volumes_for(&admitted.grant, &container.name);
+        let mut volumes = Vec::new();
+        for grant in &admitted.grant.volumes {
+            let needs = needed.iter().any(|n| n.name == grant.name);
+            let member = needs.then_some(container.id.as_str());
+            let volume = self.want(&admitted, grant, sandbox, member).await?;
+            if needs {
+                volumes.push((grant, volume));
+            }
+        }
+        let waited = self.wait(&admitted.scope, &volumes, until).await;
+        let mounts =
+            waited.and_then(|published| delivery::mounts(&admitted.grant, &published, container));
+        if mounts.is_err() {
+            // It will not run: only containers that were given the mount count.
+            for (_, volume) in &volumes {
+                volume
+                    .members_gone(|_, member| member == container.id)
+                    .await?;
+            }
+        } else if !volumes.is_empty()
+            && let Some(used) = self.index().sandboxes.get_mut(&sandbox.id)
+        {
+            used.matched = true;
+        }
+        mounts
+    }
+
+    /// Waits for the publications, within the budget.
+    async fn wait(
+        &self,
+        scope: &Scope,
+        volumes: &[(&GrantVolume, Arc<Volume>)],
+        until: Instant,
+    ) -> Result<BTreeMap<DnsLabel, PathBuf>> {
+        let start = Instant::now();
+        let mut may_wait = true;
+        for (_, volume) in volumes {
+            may_wait &= !volume.has_waited(scope).await;
+        }
+        let wish = until
+            .saturating_duration_since(start)
+            .min(self.settings.max_wait);
+        let allowed = if may_wait {
+            self.budget.take(wish, start)
+        } else {
+            Duration::ZERO
+        };
+        let deadline = start + allowed;
+        let mut published = BTreeMap::new();
+        let mut failed = None;
+        for (grant, volume) in volumes {
+            match volume.join(grant.name.as_str(), scope, deadline).await {
+                Ok(path) => {
+                    published.insert(grant.name.clone(), path);
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        self.budget
+            .give_back(allowed.saturating_sub(start.elapsed()));
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(published),
+        }
+    }
+
+    fn admitted(
+        &self,
+        sandbox: &SandboxView,
+        container: Option<&ContainerView>,
+    ) -> Result<Option<Admitted>> {
+        admit::admit(
+            &self.settings,
+            &*self.authority,
+            &self.runtime,
+            sandbox,
+            container,
+        )
+    }
+
+    async fn want(
+        &self,
+        admitted: &Admitted,
+        grant: &GrantVolume,
+        sandbox: &SandboxView,
+        member: Option<&str>,
+    ) -> Result<Arc<Volume>> {
+        let key = grant.key();
+        let volume = self.volume(&key)?;
+        self.index()
+            .sandboxes
+            .entry(sandbox.id.clone())
+            .or_default()
+            .volumes
+            .insert(key.hash());
+        let mut mounts = admitted
+            .grant
+            .mounts
+            .iter()
+            .filter(|m| m.volume == grant.name);
+        volume
+            .want(Want {
+                volume: grant,
+                scope: &admitted.scope,
+                actor: admitted.grant.actor_ref(),
+                actor_uid: admitted.grant.actor.uid.clone(),
+                pod: format!("{}/{}", sandbox.namespace, sandbox.name),
+                read_only: mounts.all(|m| m.read_only),
+                member,
+            })
+            .await?;
+        Ok(volume)
+    }
+
+    /// A container is gone: stopped, removed, or never made.
+    pub fn container_gone(self: &Arc<Self>, sandbox: &str, container: &str) {
+        let volumes = self.volumes_of(sandbox);
+        if volumes.is_empty() {
+            return;
+        }
+        let container = container.to_owned();
+        tokio::spawn(async move {
+            for volume in volumes {
+                let gone = volume.members_gone(|_, member| member == container).await;
+                volume.look_again().await;
+                if let Err(error) = gone {
+                    tracing::error!("{}", error.full_message());
+                }
+            }
+        });
+    }
+
+    /// A sandbox is over: stopped or removed. Its scopes end; what is published
+    /// is released once every member's exit is proven.
+    pub fn sandbox_over(self: &Arc<Self>, sandbox: &str, why: &'static str) {
+        let volumes = self.volumes_of(sandbox);
+        let Some(used) = self.index().sandboxes.remove(sandbox) else {
+            return;
+        };
+        if !used.matched {
+            tracing::error!(
+                sandbox,
+                "the sandbox ended and no container of it matched any mount of its grant: do the container names in the template and in the pod agree?"
+            );
+            self.shared.metrics.unmatched_grant();
+        }
+        let sandbox = sandbox.to_owned();
+        tokio::spawn(async move {
+            for volume in volumes {
+                let over =
+                    |p: &super::Publication| (p.scope.sandbox() == sandbox).then(|| why.to_owned());
+                if let Err(error) = volume.end(over).await {
+                    tracing::error!("{}", error.full_message());
+                }
+            }
+        });
+    }
+
+    /// The runtime told all that it has: look for what ended unseen.
+    pub fn synchronized(&self) {
+        self.sweep_now.notify_one();
+    }
+
+    /// Every generation of the volume up to this one is over on this node.
+    /// Durable when it returns.
+    pub async fn revoke(&self, key: &VolumeKey, generation: Generation) -> Result<()> {
+        self.volume(key)?.revoke(generation).await
+    }
+
+    /// What still holds the volume on this node, for people; none: its release
+    /// is proven.
+    pub async fn held(&self, key: &VolumeKey) -> Option<String> {
+        let hash = key.hash();
+        let volume = {
+            let index = self.index();
+            if let Some(why) = index.unreadable.get(&hash) {
+                return Some(format!("its record cannot be read: {why}"));
+            }
+            index.volumes.get(&hash).cloned()
+        };
+        match volume {
+            Some(volume) => volume.held().await,
+            None => None,
+        }
+    }
+
+    /// Changes with every release.
+    pub fn releases(&self) -> watch::Receiver<u64> {
+        self.shared.released.subscribe()
+    }
+
+    /// The volume is deleted: its record goes.
+    pub async fn forget(&self, key: &VolumeKey) -> Result<()> {
+        if let Some(held) = self.held(key).await {
+            return Err(Error::precondition(format!(
+                "{key} is still held on this node: {held}"
+            )));
+        }
+        let volume = self.index().volumes.remove(&key.hash());
+        if volume.is_some() {
+            self.shared.records.remove(key).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The record of one volume on this node, and its bytes on disk. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    error::{Error, Result},
+    host::mountinfo::Identity,
+    model::{
+        AccessMode, ActorRef, ActorUid, Generation, GrantVolume, Scope, VolumeKey, VolumeMode,
+        VolumeUid,
+    },
+};
+
+/// The version of the bytes.
+const VERSION: u32 = 1;
+
+/// A record is a few kilobytes; what is larger is not one of ours.
+pub const MAX_BYTES: u64 = 1 << 20;
+
+/// How far an effect has come. It is recorded before the call that starts it
+/// and after the answer that ends it, so that a kill between them is `Doing` or
+/// `Undoing`: maybe done, and repeated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// Not begun, or undone.
+    #[default]
+    Absent,
+    /// Asked for; maybe done.
+    Doing,
+    /// Done.
+    Done,
+    /// Its negation was asked for; maybe undone.
+    Undoing,
+}
+
+/// What this node holds of one volume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VolumeRecord {
+    /// Driver and volume id.
+    pub key: VolumeKey,
+    /// The volume's unique id, once a grant has told it.
+    pub uid: Option<VolumeUid>,
+    /// The highest generation of an accepted grant.
+    pub highest: Generation,
+    /// Every generation up to this one is over.
+    pub revoked: Generation,
+    /// NodeStageVolume.
+    pub staging: Staging,
+    /// NodePublishVolume, one a scope, oldest first.
+    pub publications: Vec<Publication>,
+}
+
+/// The staging of the volume on this node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Staging {
+    /// How far it has come.
+    pub phase: Phase,
+    /// What was sent, for a repetition with the very same fields.
+    pub request: Option<Usage>,
+    /// What the last publication showed: no other mount namespace may hold it
+    /// when the volume is said to be released.
+    pub identity: Option<Identity>,
+}
+
+/// How the volume is used: the fields of the CSI node calls, but for the paths.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Usage {
+    /// The generation of the grant that gave these fields.
+    pub generation: Generation,
+    /// The access mode that is wanted.
+    pub access_mode: AccessMode,
+    /// File system or block device.
+    pub volume_mode: VolumeMode,
+    /// Empty: the driver's choice.
+    pub fs_type: String,
+    /// Mount flags.
+    pub mount_flags: Vec<String>,
+    /// Of CreateVolume.
+    pub volume_context: BTreeMap<String, String>,
+    /// Of ControllerPublishVolume.
+    pub publish_context: BTreeMap<String, String>,
+}
+
+/// One scope's publication of the volume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Publication {
+    /// What it lives as long as.
+    pub scope: Scope,
+    /// The pod, `namespace/name`, for people.
+    pub pod: String,
+    /// The actor.
+    pub actor: ActorRef,
+    /// The actor's unique id.
+    pub actor_uid: ActorUid,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Whether all its mounts refuse writes.
+    pub read_only: bool,
+    /// What is sent, for a repetition with the very same fields.
+    pub request: Usage,
+    /// What the mount shows, once it is made: by this its holders are found.
+    pub identity: Option<Identity>,
+    /// The containers that were given the mount and are not known to be gone.
+    pub members: BTreeSet<String>,
+    /// Why the scope is over; none: it is not.
+    pub ending: Option<String>,
+}
+
+impl VolumeRecord {
+    /// A record that holds nothing yet.
+    pub fn new(key: VolumeKey) -> Self {
+        Self {
+            key,
+            uid: None,
+            highest: Generation::default(),
+            revoked: Generation::default(),
+            staging: Staging::default(),
+            publications: Vec::new(),
+        }
+    }
+
+    /// The publication of this scope.
+    pub fn publication(&self, scope: &Scope) -> Option<&Publication> {
+        self.publications.iter().find(|p| p.scope == *scope)
+    }
+
+    /// The publication of this scope, to change it.
+    pub fn publication_mut(&mut self, scope: &Scope) -> Option<&mut Publication> {
+        self.publications.iter_mut().find(|p| p.scope == *scope)
+    }
+
+    /// Whether nothing of the volume is on this node, and nothing is asked for.
+    pub fn is_released(&self) -> bool {
+        self.publications.is_empty() && self.staging.phase == Phase::Absent
+    }
+
+    /// The bytes of the record.
+    pub fn encode(&self) -> Vec<u8> {
+        let body = serde_json::to_string(self).expect("a record is made of plain values");
+        let checksum = hex::encode(Sha256::digest(&body));
+        let body = RawValue::from_string(body).expect("just written as JSON");
+        serde_json::to_vec(&Envelope {
+            version: VERSION,
+            checksum,
+            body,
+        })
+        .expect("an envelope is made of plain values")
+    }
+
+    /// Reads the bytes of a record. Whatever is torn, changed or of a newer
+    /// version is an error, never an empty record.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let unreadable = |e: serde_json::Error| {
+            Error::internal("not a record, or torn by a crash").with_source(e)
+        };
+        let envelope: Envelope = serde_json::from_slice(bytes).map_err(unreadable)?;
+        if envelope.version != VERSION {
+            return Err(Error::internal(format!(
+                "version {} of the record is not known to this program: use the one that wrote it, or a newer one",
+                envelope.version
+            )));
+        }
+        let found = hex::encode(Sha256::digest(envelope.body.get()));
+        if found != envelope.checksum {
+            return Err(Error::internal("the checksum of the record does not match"));
+        }
+        serde_json::from_str(envelope.body.get()).map_err(unreadable)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    version: u32,
+    checksum: String,
+    body: Box<RawValue>,
+}
+
+impl Usage {
+    /// The fields that a grant gives.
+    pub fn of(volume: &GrantVolume) -> Self {
+        Self {
+            generation: volume.generation,
+            access_mode: volume.access_mode,
+            volume_mode: volume.volume_mode,
+            fs_type: volume.fs_type.clone(),
+            mount_flags: volume.mount_flags.clone(),
+            volume_context: volume.volume_context.clone(),
+            publish_context: volume.publish_context.clone(),
+        }
+    }
+}
+
+// Contexts may be sensitive: Debug shows their keys alone.
+impl std::fmt::Debug for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Usage")
+            .field("generation", &self.generation)
+            .field("access_mode", &self.access_mode)
+            .field("volume_context", &self.volume_context.keys())
+            .field("publish_context", &self.publish_context.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::RuntimeId;
+    use proptest::prelude::*;
+
+    pub(crate) fn usage(generation: u64) -> Usage {
+        Usage {
+            generation: Generation(generation),
+            access_mode: AccessMode::SingleNodeSingleWriter,
+            volume_mode: VolumeMode::Filesystem,
+            fs_type: String::new(),
+            mount_flags: Vec::new(),
+            volume_context: BTreeMap::new(),
+            publish_context: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn publication(sandbox: &str, generation: u64, phase: Phase) -> Publication {
+        Publication {
+            scope: Scope::Sandbox {
+                runtime: RuntimeId::new("cri:/x").unwrap(),
+                sandbox: sandbox.into(),
+            },
+            pod: "agents/pod".into(),
+            actor: "agents/a".parse().unwrap(),
+            actor_uid: ActorUid::new("a1").unwrap(),
+            phase,
+            read_only: false,
+            request: usage(generation),
+            identity: None,
+            members: BTreeSet::new(),
+            ending: None,
+        }
+    }
+
+    pub(crate) fn record(publications: Vec<Publication>) -> VolumeRecord {
+        VolumeRecord {
+            publications,
+            ..VolumeRecord::new(VolumeKey {
+                driver: "d.test".parse().unwrap(),
+                volume_id: "v1".into(),
+            })
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was() {
+        let mut record = record(vec![publication("s1", 3, Phase::Done)]);
+        record.highest = Generation(3);
+        record.staging.phase = Phase::Doing;
+        record.staging.request = Some(usage(3));
+        assert_eq!(VolumeRecord::decode(&record.encode()).unwrap(), record);
+    }
+
+    #[test]
+    fn a_torn_or_changed_record_is_an_error() {
+        let bytes = record(vec![publication("s1", 1, Phase::Done)]).encode();
+        for end in 0..bytes.len() {
+            assert!(VolumeRecord::decode(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        let text = String::from_utf8(bytes).unwrap();
+        let changed = text.replace("\"highest\":0", "\"highest\":9");
+        assert_ne!(changed, text);
+        let error = VolumeRecord::decode(changed.as_bytes()).unwrap_err();
+        assert!(error.full_message().contains("checksum"), "{error:?}");
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_its_number() {
+        let text = String::from_utf8(record(vec![]).encode()).unwrap();
+        let newer = text.replacen("\"version\":1", "\"version\":2", 1);
+        let error = VolumeRecord::decode(newer.as_bytes()).unwrap_err();
+        assert!(error.full_message().contains("version 2"), "{error:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            assert!(VolumeRecord::decode(&bytes).is_err());
+        }
+    }
+}

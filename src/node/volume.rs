@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One volume on this node: what is asked of it, and who waits for it. The
+//! task that carries it out is in `worker`.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Mutex, Notify, watch};
+
+use super::{
+    Layout, Phase, Publication, VolumeRecord, proof::Proof, record::Usage, records::Records,
+};
+use crate::{
+    cri::Cri,
+    csi::Registry,
+    error::{Error, Kind, Result},
+    model::{ActorRef, ActorUid, Generation, GrantVolume, RuntimeId, Scope, VolumeKey},
+    telemetry::Metrics,
+};
+
+/// What all volumes share.
+pub(super) struct Shared {
+    pub(super) layout: Layout,
+    pub(super) records: Records,
+    pub(super) drivers: Arc<Registry>,
+    pub(super) cri: Cri,
+    pub(super) runtime: RuntimeId,
+    pub(super) proof: Proof,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) member_grace: Duration,
+    /// Counts releases, for whoever waits for one.
+    pub(super) released: watch::Sender<u64>,
+}
+
+/// One volume.
+pub(super) struct Volume {
+    pub(super) key: VolumeKey,
+    pub(super) shared: Arc<Shared>,
+    pub(super) state: Mutex<State>,
+    /// Changes with every step, for those who wait for a publication.
+    pub(super) changed: watch::Sender<u64>,
+    /// Wakes the task.
+    pub(super) wake: Notify,
+}
+
+/// The record, and what is known of it in memory alone.
+pub(super) struct State {
+    pub(super) record: VolumeRecord,
+    /// Whether the task runs.
+    pub(super) running: bool,
+    /// The last step failed.
+    pub(super) failure: Option<Failure>,
+    /// Why a scope that is over is not released yet.
+    pub(super) held_by: Option<Hold>,
+    /// Since when a container scope has had no member.
+    pub(super) memberless: HashMap<Scope, Instant>,
+    /// Scopes whose containers have waited already.
+    pub(super) waited: HashSet<Scope>,
+}
+
+/// Somebody who still uses the volume, and when to look again.
+#[derive(Debug, Clone)]
+pub(super) struct Hold {
+    pub(super) by: String,
+    pub(super) look_at: Instant,
+}
+
+/// A step that failed, and when it is tried again.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub(super) attempts: u32,
+    pub(super) kind: Kind,
+    pub(super) message: String,
+    pub(super) last: Instant,
+    pub(super) retry_at: Instant,
+}
+
+/// Who wants the volume.
+pub(super) struct Want<'a> {
+    pub(super) volume: &'a GrantVolume,
+    pub(super) scope: &'a Scope,
+    pub(super) actor: ActorRef,
+    pub(super) actor_uid: ActorUid,
+    pub(super) pod: String,
+    pub(super) read_only: bool,
+    /// The container that is being created.
+    pub(super) member: Option<&'a str>,
+}
+
+impl Volume {
+    pub(super) fn new(shared: Arc<Shared>, record: VolumeRecord) -> Arc<Self> {
+        Arc::new(Self {
+            key: record.key.clone(),
+            shared,
+            state: Mutex::new(State {
+                record,
+                running: false,
+                failure: None,
+                held_by: None,
+                memberless: HashMap::new(),
+                waited: HashSet::new(),
+            }),
+            changed: watch::Sender::new(0),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Asks for a publication in this scope. When it returns the intent is
+    /// durable and the work has begun.
+    pub(super) async fn want(self: &Arc<Self>, want: Want<'_>) -> Result<()> {
+        let mut state = self.state.lock().await;
+        let record = &state.record;
+        let name = &want.volume.name;
+        if let Some(known) = &record.uid
+            && *known != want.volume.uid
+        {
+            return Err(Error::denied(format!(
+                "volume {name} of actor {} has uid {}, but this node knows {} as {known}: the grant is wrong",
+                want.actor, want.volume.uid, self.key
+            )));
+        }
+        let generation = want.volume.generation;
+        if generation <= record.revoked || generation < record.highest {
+            let over = record.highest.max(record.revoked);
+            return Err(Error::precondition(format!(
+                "the grant of actor {} is over: it is for generation {generation} of volume {name}, and generation {over} was suspended or granted again since: resume the actor and use the annotations that this gives",
+                want.actor
+            )));
+        }
+        let mut next = record.clone();
+        // Older generations are over with the acceptance of a newer one.
+        for older in &mut next.publications {
+            if older.request.generation < generation && older.ending.is_none() {
+                older.ending = Some(format!("generation {generation} was granted"));
+            }
+        }
+        next.uid = Some(want.volume.uid.clone());
+        next.highest = generation;
+        match next.publication_mut(want.scope) {
+            Some(found) => {
+                if let Some(why) = &found.ending {
+                    return Err(Error::unavailable(format!(
+                        "{} is ending ({why}), and volume {name} is being released: retry in a new sandbox",
+                        want.scope
+                    )));
+                }
+                if let Some(member) = want.member {
+                    found.members.insert(member.to_owned());
+                }
+            }
+            None => next.publications.push(Publication {
+                scope: want.scope.clone(),
+                pod: want.pod,
+                actor: want.actor,
+                actor_uid: want.actor_uid,
+                phase: Phase::Absent,
+                read_only: want.read_only,
+                request: Usage::of(want.volume),
+                identity: None,
+                members: want.member.map(str::to_owned).into_iter().collect(),
+                ending: None,
+            }),
+        }
+        state.memberless.remove(want.scope);
+        if want.member.is_none() && !want.scope.is_whole_sandbox() {
+            state.memberless.insert(want.scope.clone(), Instant::now());
+        }
+        if next != state.record {
+            self.shared.records.write(&next).await?;
+            state.record = next;
+        }
+        // Somebody asks: what has failed a while ago is tried again now.
+        if let Some(failure) = &mut state.failure
+            && failure.last.elapsed() > Duration::from_secs(1)
+        {
+            failure.retry_at = Instant::now();
+        }
+        self.start(&mut state);
+        Ok(())
+    }
+
+    /// Waits until the scope's publication is done, not longer than `until`.
+    /// Gives the target path.
+    pub(super) async fn join(&self, name: &str, scope: &Scope, until: Instant) -> Result<PathBuf> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            {
+                let mut state = self.state.lock().await;
+                if let Some(path) = self.ready(&state, name, scope)? {
+                    return Ok(path);
+                }
+                if Instant::now() >= until {
+                    state.waited.insert(scope.clone());
+                    return Err(Error::unavailable(format!(
+                        "volume {name} is still being published for {scope}: retry"
+                    )));
+                }
+            }
+            let _ = tokio::time::timeout_at(until.into(), changed.changed()).await;
+        }
+    }
+
+    /// Whether a creation in this scope has waited before.
+    pub(super) async fn has_waited(&self, scope: &Scope) -> bool {
+        self.state.lock().await.waited.contains(scope)
+    }
+
+    fn ready(&self, state: &State, name: &str, scope: &Scope) -> Result<Option<PathBuf>> {
+        let Some(found) = state.record.publication(scope) else {
+            return Err(Error::unavailable(format!(
+                "volume {name} was released from {scope} meanwhile: retry"
+            )));
+        };
+        if let Some(why) = &found.ending {
+            return Err(Error::unavailable(format!(
+                "{scope} is ending ({why}): volume {name} is not published there any more"
+            )));
+        }
+        if found.phase == Phase::Done {
+            return Ok(Some(self.shared.layout.target(&self.key, scope)));
+        }
+        if let Some(failure) = &state.failure {
+            return Err(Error::unavailable(format!(
+                "volume {name} is not published yet: retry; attempt {} failed and is repeated in the background: {}",
+                failure.attempts, failure.message
+            )));
+        }
+        if let Some(other) = state
+            .record
+            .publications
+            .iter()
+            .find(|p| p.scope != *scope && p.phase != Phase::Absent)
+            && (other.ending.is_none() || state.held_by.is_some())
+        {
+            let held_by = state
+                .held_by
+                .as_ref()
+                .map_or("it is in use there", |h| h.by.as_str());
+            return Err(Error::unavailable(format!(
+                "volume {name} is still published for {} (pod {}): {held_by}; retry when it has ended",
+                other.scope, other.pod
+            )));
+        }
+        Ok(None)
+    }
+
+    /// Ends every scope for which `over` gives a reason.
+    pub(super) async fn end(
+        self: &Arc<Self>,
+        over: impl Fn(&Publication) -> Option<String>,
+    ) -> Result<()> {
+        let mut state = self.state.lock().await;
+        let mut next = state.record.clone();
+        for publication in &mut next.publications {
+            if publication.ending.is_none() {
+                publication.ending = over(publication);
+            }
+        }
+        if next != state.record {
+            // The end of a scope counts also when it cannot be written: after a
+            // restart the sweep finds it again.
+            let written = self.shared.records.write(&next).await;
+            state.record = next;
+            self.start(&mut state);
+            return written;
+        }
+        if state.record.publications.iter().any(|p| p.ending.is_some()) {
+            self.start(&mut state);
+        }
+        Ok(())
+    }
+
+    /// The containers that `gone` names are no members any more.
+    pub(super) async fn members_gone(
+        self: &Arc<Self>,
+        gone: impl Fn(&Scope, &str) -> bool,
+    ) -> Result<()> {
+        let mut state = self.state.lock().await;
+        let mut next = state.record.clone();
+        let mut memberless = Vec::new();
+        for publication in &mut next.publications {
+            let scope = publication.scope.clone();
+            let before = publication.members.len();
+            publication.members.retain(|m| !gone(&scope, m));
+            if publication.members.len() < before
+                && publication.members.is_empty()
+                && !scope.is_whole_sandbox()
+            {
+                memberless.push(scope);
+            }
+        }
+        if next == state.record {
+            return Ok(());
+        }
+        let now = Instant::now();
+        for scope in memberless {
+            state.memberless.insert(scope, now);
+        }
+        let written = self.shared.records.write(&next).await;
+        state.record = next;
+        self.start(&mut state);
+        written
+    }
+
+    /// Generations up to this one are over. Durable when it returns.
+    pub(super) async fn revoke(self: &Arc<Self>, generation: Generation) -> Result<()> {
+        let mut state = self.state.lock().await;
+        let mut next = state.record.clone();
+        next.revoked = next.revoked.max(generation);
+        for publication in &mut next.publications {
+            if publication.request.generation <= generation && publication.ending.is_none() {
+                publication.ending = Some(format!("generation {generation} was revoked"));
+            }
+        }
+        if next != state.record {
+            self.shared.records.write(&next).await?;
+            state.record = next;
+        }
+        self.start(&mut state);
+        Ok(())
+    }
+
+    /// What still holds the volume here, for people; none: it is released.
+    pub(super) async fn held(&self) -> Option<String> {
+        let state = self.state.lock().await;
+        if state.record.is_released() {
+            return None;
+        }
+        let mut text = match state.record.publications.first() {
+            Some(p) => format!("pod {} ({})", p.pod, p.scope),
+            None => "being unstaged".to_owned(),
+        };
+        if let Some(held_by) = &state.held_by {
+            text.push_str(&format!(": {}", held_by.by));
+        }
+        if let Some(failure) = &state.failure {
+            text.push_str(&format!(": {}", failure.message));
+        }
+        Some(text)
+    }
+
+    /// Takes up what a record holds from before this start. Container scopes
+    /// without a member begin their grace time now.
+    pub(super) async fn resume(self: &Arc<Self>) {
+        let mut state = self.state.lock().await;
+        let State {
+            record, memberless, ..
+        } = &mut *state;
+        for publication in &record.publications {
+            if !publication.scope.is_whole_sandbox() && publication.members.is_empty() {
+                memberless.insert(publication.scope.clone(), Instant::now());
+            }
+        }
+        self.start(&mut state);
+    }
+
+    /// Something ended: a release that waits for an exit is tried again.
+    pub(super) async fn look_again(self: &Arc<Self>) {
+        let mut state = self.state.lock().await;
+        if state.record.publications.iter().any(|p| p.ending.is_some()) {
+            self.start(&mut state);
+        }
+    }
+
+    /// Starts the task, or wakes it.
+    pub(super) fn start(self: &Arc<Self>, state: &mut State) {
+        if state.record.is_released() && !state.running {
+            return;
+        }
+        if let Some(hold) = &mut state.held_by {
+            hold.look_at = Instant::now();
+        }
+        if state.running {
+            self.wake.notify_one();
+        } else {
+            state.running = true;
+            tokio::spawn(Arc::clone(self).work());
+        }
+    }
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Joins the control plane and the node agent of one process: neither imports
+//! the other.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::{
+    control::{Control, NodePort},
+    error::{Error, Result},
+    model::{Generation, Grant, NodeName, VolumeKey},
+    node::{Agent, Authority},
+};
+
+/// The one node of this host, as the control plane sees it. It is filled once
+/// the node agent runs; until then every call is answered with "not yet".
+pub(super) struct LocalNode {
+    pub(super) name: NodeName,
+    pub(super) agent: OnceLock<Arc<Agent>>,
+}
+
+impl LocalNode {
+    fn agent(&self, node: &NodeName) -> Result<&Arc<Agent>> {
+        if *node != self.name {
+            return Err(Error::not_found(format!(
+                "node {node} is not known here: this control plane serves {} alone",
+                self.name
+            )));
+        }
+        self.agent
+            .get()
+            .ok_or_else(|| Error::unavailable(format!("the node agent of {node} is starting")))
+    }
+}
+
+#[tonic::async_trait]
+impl NodePort for LocalNode {
+    async fn revoke(
+        &self,
+        node: &NodeName,
+        volume: &VolumeKey,
+        generation: Generation,
+    ) -> Result<()> {
+        self.agent(node)?.revoke(volume, generation).await
+    }
+
+    async fn held(&self, node: &NodeName, volume: &VolumeKey) -> Result<Option<String>> {
+        Ok(self.agent(node)?.held(volume).await)
+    }
+
+    async fn released(&self, node: &NodeName) {
+        match self.agent(node) {
+            // An agent that ends takes the whole process with it.
+            Ok(agent) => {
+                let _ = agent.releases().changed().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    async fn forget(&self, node: &NodeName, volume: &VolumeKey) -> Result<()> {
+        self.agent(node)?.forget(volume).await
+    }
+}
+
+/// The control plane's current word, as the node agent asks for it.
+pub(super) struct CurrentWord(pub(super) Arc<Control>);
+
+impl Authority for CurrentWord {
+    fn current(&self, presented: &Grant) -> Result<Grant> {
+        let actor = presented.actor_ref();
+        let Some(current) = self.0.current_grant(&actor) else {
+            return Err(Error::precondition(format!(
+                "the grant of actor {actor} is over: the actor is not resumed; resume it and use the annotations that this gives"
+            )));
+        };
+        if !presented.same_word(&current) {
+            return Err(Error::precondition(format!(
+                "the grant of actor {actor} is over, or was changed: it is not what the control plane has granted now (generation {} is presented, {} is current); resume the actor and use the annotations that this gives",
+                presented.generation(),
+                current.generation()
+            )));
+        }
+        Ok(current)
+    }
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `actor-volumes serve`: control plane and node agent of one host.
+
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::{signal::unix::SignalKind, sync::watch};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use super::ports::{CurrentWord, LocalNode};
+use crate::{
+    config::Config,
+    control::{Control, ControlService, store::RedbStore},
+    cri::Cri,
+    csi::{DriverConfig, Registry},
+    error::{Error, Result},
+    host::{durable, process},
+    model::NodeName,
+    node::{Agent, Layout, NodeSettings, Ports},
+    nri::{self, SessionConfig, Status},
+    nri_plugin::VolumePlugin,
+    proto::api::control_server::ControlServer,
+    telemetry::{self, Metrics},
+    transport,
+};
+
+/// How long a listing of the runtime may take.
+const CRI_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) async fn serve(config: Config) -> Result<()> {
+    let shutdown = CancellationToken::new();
+    stop_on_signals(&shutdown)?;
+    for dir in [&config.node.state_dir, &config.node.run_dir] {
+        make_dir(dir)?;
+    }
+    // The socket comes first: a second daemon on the same directories ends here.
+    let incoming = transport::bind(&config.socket()).await?;
+
+    let name = node_name(&config)?;
+    let metrics = Arc::new(Metrics::default());
+    let drivers = Arc::new(Registry::new(drivers(&config)));
+    let store = Arc::new(RedbStore::open(
+        &config.node.state_dir.join("control.redb"),
+    )?);
+    let local = Arc::new(LocalNode {
+        name: name.clone(),
+        agent: OnceLock::new(),
+    });
+    let control = Control::open(
+        store,
+        Arc::clone(&drivers),
+        Arc::clone(&local) as Arc<_>,
+        name.clone(),
+    )
+    .await?;
+    let agent = Agent::start(
+        settings(&config, name),
+        Ports {
+            drivers,
+            cri: Cri::new(config.runtime.cri_socket.clone(), CRI_DEADLINE),
+            authority: Arc::new(CurrentWord(Arc::clone(&control))),
+            metrics: Arc::clone(&metrics),
+        },
+        shutdown.clone(),
+    )?;
+    let _ = local.agent.set(Arc::clone(&agent));
+
+    if let Some(listen) = config.metrics.listen {
+        telemetry::serve(listen, Arc::clone(&metrics), shutdown.clone()).await?;
+    }
+    let plugin = Arc::new(VolumePlugin::new(agent, metrics));
+    let session = SessionConfig {
+        socket: config.runtime.nri_socket.clone(),
+        name: config.runtime.plugin_name.clone(),
+        index: config.runtime.plugin_index.clone(),
+    };
+    let (status, _) = watch::channel(Status::Disconnected {
+        why: "not connected yet".into(),
+    });
+    let nri = tokio::spawn(nri::run(session, plugin, shutdown.clone(), status));
+
+    tracing::info!(socket = %config.socket().display(), "serving");
+    let served = Server::builder()
+        .add_service(ControlServer::new(ControlService::new(Arc::clone(
+            &control,
+        ))))
+        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned())
+        .await
+        .map_err(|e| Error::internal("the API stopped serving").with_source(e));
+    shutdown.cancel();
+    control.shutdown().await;
+    let _ = nri.await;
+    // The next start replaces a dead socket as well.
+    let _ = std::fs::remove_file(config.socket());
+    served
+}
+
+fn make_dir(dir: &Path) -> Result<()> {
+    durable::make_dir(dir)
+        .map_err(|e| Error::internal(format!("cannot make {}", dir.display())).with_source(e))
+}
+
+fn node_name(config: &Config) -> Result<NodeName> {
+    match &config.node.name {
+        Some(name) => Ok(name.clone()),
+        None => NodeName::new(process::hostname().to_ascii_lowercase())
+            .map_err(|e| e.context("the host name cannot be the node's name, set node.name")),
+    }
+}
+
+fn drivers(config: &Config) -> Vec<DriverConfig> {
+    config
+        .driver
+        .iter()
+        .map(|driver| DriverConfig {
+            name: driver.name.clone(),
+            endpoint: driver.socket(),
+            call_timeout: driver.call_timeout(),
+        })
+        .collect()
+}
+
+fn settings(config: &Config, name: NodeName) -> NodeSettings {
+    NodeSettings {
+        name,
+        layout: Layout::new(&config.node.state_dir, &config.node.mount_root),
+        trusted_namespaces: config.node.trusted_namespaces.clone(),
+        max_wait: Duration::from_millis(config.wait.max_ms),
+        wait_percent: config.wait.budget_percent,
+        member_grace: Duration::from_millis(config.node.member_grace_ms),
+        sweep_interval: Duration::from_secs(config.node.sweep_interval_s),
+    }
+}
+
+/// Cancels the token at SIGTERM and SIGINT.
+pub(super) fn stop_on_signals(shutdown: &CancellationToken) -> Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signal = tokio::signal::unix::signal(kind)
+            .map_err(|e| Error::internal("cannot listen for signals").with_source(e))?;
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            signal.recv().await;
+            tracing::info!("shutting down");
+            shutdown.cancel();
+        });
+    }
+    Ok(())
+}

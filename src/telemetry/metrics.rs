@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is counted. Labels are few and of known values: no actor, no volume.
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    registry::Registry,
+};
+
+use crate::error::Kind;
+
+/// The metrics of one process.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    steps: Family<StepLabels, Counter>,
+    containers: Family<ResultLabels, Counter>,
+    unmatched: Counter,
+    nri: Gauge,
+    nri_lost: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    step: &'static str,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("actor_volumes");
+        registry.register(
+            "build",
+            "What is running",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        let steps = Family::default();
+        registry.register(
+            "node_steps",
+            "Steps of the volumes on this node, by step and gRPC code",
+            steps.clone(),
+        );
+        let containers = Family::default();
+        registry.register(
+            "containers",
+            "Creations of containers that ask for volumes",
+            containers.clone(),
+        );
+        let unmatched = Counter::default();
+        registry.register(
+            "unmatched_grants",
+            "Sandboxes that ended without a container that matched their grant",
+            unmatched.clone(),
+        );
+        let nri = Gauge::default();
+        registry.register(
+            "nri_synchronized",
+            "Whether the runtime's NRI is connected and synchronized",
+            nri.clone(),
+        );
+        let nri_lost = Counter::default();
+        registry.register(
+            "nri_disconnects",
+            "How often the NRI connection was lost",
+            nri_lost.clone(),
+        );
+        Self {
+            registry: Mutex::new(registry),
+            steps,
+            containers,
+            unmatched,
+            nri,
+            nri_lost,
+        }
+    }
+}
+
+impl Metrics {
+    /// A step of a volume was taken; `failed` says how it failed.
+    pub fn step(&self, step: &'static str, failed: Option<Kind>) {
+        let code = failed.map_or("OK", Kind::as_str);
+        self.steps.get_or_create(&StepLabels { step, code }).inc();
+    }
+
+    /// A container that asks for volumes was answered.
+    pub fn container(&self, ok: bool) {
+        let result = if ok { "mounted" } else { "refused" };
+        self.containers
+            .get_or_create(&ResultLabels { result })
+            .inc();
+    }
+
+    /// A sandbox ended without a container that matched its grant.
+    pub fn unmatched_grant(&self) {
+        self.unmatched.inc();
+    }
+
+    /// The NRI connection is synchronized, or not.
+    pub fn nri(&self, synchronized: bool) {
+        self.nri.set(synchronized.into());
+    }
+
+    /// Whether the NRI connection is synchronized.
+    pub fn is_ready(&self) -> bool {
+        self.nri.get() == 1
+    }
+
+    /// The NRI connection was lost.
+    pub fn nri_lost(&self) {
+        self.nri_lost.inc();
+    }
+
+    /// All metrics as OpenMetrics text.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_stands_in_the_text() {
+        let metrics = Metrics::default();
+        metrics.step("publish", Some(Kind::Unavailable));
+        metrics.container(true);
+        let text = metrics.text().unwrap();
+        for line in [
+            "actor_volumes_node_steps_total{step=\"publish\",code=\"UNAVAILABLE\"} 1",
+            "actor_volumes_containers_total{result=\"mounted\"} 1",
+            "actor_volumes_nri_synchronized 0",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,558 @@
+// SPDX-License-Identifier: Apache-2.0
+//! NRI sessions over real sockets, against a runtime as strict as the real ones.
+
+#[path = "nri_session/recorder.rs"]
+mod recorder;
+
+use std::time::{Duration, Instant};
+
+use actor_volumes::{
+    error::Error,
+    nri::{EventMask, Status},
+    proto::nri::{
+        ContainerAdjustment, CreateContainerRequest, Event, Mount, PodSandbox,
+        RunPodSandboxRequest, ValidateContainerAdjustmentRequest,
+    },
+};
+use prost::Message;
+use recorder::{House, Recorder, container, mount, pod};
+use testkit::nri::{Behaviour, Runtime, Sync, Version};
+
+const PLUGIN: &str = "nri.pkg.api.v1alpha1.Plugin";
+
+const ALL_VERSIONS: [Version; 4] = [
+    Version::CONTAINERD_1_7,
+    Version::CONTAINERD_2_1,
+    Version::CONTAINERD_2_2,
+    Version::CONTAINERD_2_3,
+];
+
+#[tokio::test]
+async fn every_event_reaches_the_plugin_with_every_version() {
+    for version in ALL_VERSIONS {
+        let house = House::new();
+        let runtime = Runtime::listen(house.dir(), version);
+        let session = house.start(Recorder::default());
+        let plugin = runtime.wait_plugin().await;
+        assert_eq!(plugin.name(), "10-volumes");
+
+        let (p, c) = (|| pod("p"), || container("p", "c"));
+        plugin.run_pod_sandbox(p()).await.unwrap();
+        plugin.create_container(p(), c()).await.ok().unwrap();
+        plugin.post_create_container(p(), c()).await.unwrap();
+        plugin.start_container(p(), c()).await.unwrap();
+        plugin.post_start_container(p(), c()).await.unwrap();
+        plugin.stop_container(p(), c()).await.unwrap();
+        plugin.remove_container(p(), c()).await.unwrap();
+        plugin.stop_pod_sandbox(p()).await.unwrap();
+        plugin.remove_pod_sandbox(p()).await.unwrap();
+
+        let expected = [
+            "run p",
+            "create c",
+            "created c",
+            "starting c",
+            "started c",
+            "stopped c",
+            "removed c",
+            "stop p",
+            "remove p",
+        ];
+        let seen = session.plugin.seen();
+        assert_eq!(seen[2..], expected, "{version:?}");
+        assert!(!plugin.fell_back_to_state_change());
+        session.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_runtime_introduces_itself_before_its_state_is_told() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let mut session = house.start(Recorder::default());
+    runtime.wait_plugin().await;
+    let info = session.wait_synchronized().await;
+    assert_eq!((&*info.name, &*info.version), ("containerd", "v2.3.0"));
+    assert_eq!(info.nri_version, "v0.12.0");
+    assert_eq!(info.request_timeout, Duration::from_secs(2));
+    assert_eq!(
+        session.plugin.seen(),
+        [
+            "configured by containerd v2.3.0",
+            "state: 0 pods, 0 containers"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn timeouts_that_an_old_runtime_does_not_tell_have_their_defaults() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_1_7);
+    let mut session = house.start(Recorder::default());
+    runtime.wait_plugin().await;
+    let info = session.wait_synchronized().await;
+    assert_eq!(info.request_timeout, Duration::from_secs(2));
+    assert_eq!(info.registration_timeout, Duration::from_secs(5));
+    assert_eq!(info.nri_version, "");
+}
+
+/// Trap 1: the double drops a connection on a frame of more than 4096 bytes.
+#[tokio::test]
+async fn a_long_adjustment_goes_out_in_frames_that_go_can_read() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let mounts: Vec<Mount> = (0..500)
+        .map(|n| mount(&format!("/volumes/{n:04}"), &"s".repeat(300)))
+        .collect();
+    let answer = actor_volumes::nri::adjust(mounts);
+    assert!(answer.encoded_len() > 150_000);
+    let session = house.start(Recorder::default().creates(move |_, _| {
+        let answer = answer.clone();
+        Box::pin(async move { Ok(answer) })
+    }));
+    let plugin = runtime.wait_plugin().await;
+    let got = plugin.create_container(pod("p"), container("p", "c")).await;
+    assert_eq!(got.ok().unwrap().mounts.len(), 500);
+    assert_eq!(plugin.why_closed(), None);
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn configure_may_come_before_registration_is_answered() {
+    let house = House::new();
+    let manners = Behaviour {
+        configure_first: true,
+        ..Behaviour::default()
+    };
+    let runtime = Runtime::listen_with(house.dir(), Version::CONTAINERD_2_3, manners);
+    let mut session = house.start(Recorder::default());
+    runtime.next_outcome().await.ok().unwrap();
+    session.wait_synchronized().await;
+}
+
+#[tokio::test]
+async fn events_beyond_what_the_runtime_knows_are_not_asked_for() {
+    for (version, expected) in [
+        (Version::CONTAINERD_1_7, 0x07ff),
+        (Version::CONTAINERD_2_1, 0x07ff),
+        (Version::CONTAINERD_2_2, 0x3fff),
+        (Version::CONTAINERD_2_3, 0x3fff),
+    ] {
+        let house = House::new();
+        let runtime = Runtime::listen(house.dir(), version);
+        let session = house.start(Recorder::default().wants(recorder::every_event()));
+        let plugin = runtime.next_outcome().await.ok().unwrap();
+        assert_eq!(plugin.events(), expected, "{version:?}");
+        session.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_empty_mask_is_never_sent_because_it_means_everything() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let mut session = house.start(Recorder::default().wants(EventMask::default()));
+    let why = runtime.next_outcome().await.err().unwrap();
+    assert!(why.contains("code 9"), "{why}");
+    assert!(why.contains("none of the events"), "{why}");
+    let why = session.wait_disconnected().await;
+    assert!(why.contains("none of the events"), "{why}");
+}
+
+#[tokio::test]
+async fn a_state_told_in_parts_is_put_together() {
+    let house = House::new();
+    let manners = Behaviour {
+        sync: Sync::Chunks(2),
+        pods: (0..5).map(|n| pod(&format!("p{n}"))).collect(),
+        containers: (0..9).map(|n| container("p0", &format!("c{n}"))).collect(),
+        ..Behaviour::default()
+    };
+    let runtime = Runtime::listen_with(house.dir(), Version::CONTAINERD_2_1, manners);
+    let mut session = house.start(Recorder::default());
+    runtime.next_outcome().await.ok().unwrap();
+    session.wait_synchronized().await;
+    let states = session.plugin.seen_with("state:");
+    assert_eq!(states, ["state: 5 pods, 9 containers"]);
+
+    // The next connection starts from nothing.
+    runtime.drop_plugin();
+    runtime.wait_plugin().await;
+    session.plugin.wait_for("state:", 2).await;
+    let states = session.plugin.seen_with("state:");
+    assert_eq!(states[1], "state: 5 pods, 9 containers");
+}
+
+#[tokio::test]
+async fn registered_but_not_synchronized_is_not_healthy() {
+    let house = House::new();
+    let manners = Behaviour {
+        sync: Sync::Never,
+        ..Behaviour::default()
+    };
+    let _runtime = Runtime::listen_with(house.dir(), Version::CONTAINERD_2_2, manners);
+    let session = house.start(Recorder::default());
+    session.plugin.wait_for("configured", 1).await;
+    // It waits as long as it takes: registering again would not help.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(*session.status.borrow(), Status::Connected);
+    assert_eq!(session.plugin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_runtime_that_falls_silent_within_its_state_is_left_and_tried_again() {
+    let house = House::new();
+    let manners = Behaviour {
+        sync: Sync::FirstChunkOnly,
+        request_timeout: Duration::from_millis(60),
+        pods: vec![pod("a"), pod("b")],
+        ..Behaviour::default()
+    };
+    let runtime = Runtime::listen_with(house.dir(), Version::CONTAINERD_2_2, manners);
+    let mut session = house.start(Recorder::default());
+    let why = session.wait_disconnected().await;
+    assert!(why.contains("a part of its state"), "{why}");
+    runtime.next_outcome().await.err().unwrap();
+    session.plugin.wait_for("configured", 2).await;
+    assert!(session.plugin.seen_with("state:").is_empty());
+}
+
+#[tokio::test]
+async fn both_the_dedicated_rpc_and_state_change_reach_the_same_handler() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let session = house.start(Recorder::default());
+    let plugin = runtime.wait_plugin().await;
+    plugin.run_pod_sandbox(pod("p")).await.unwrap();
+    let event = Event::RunPodSandbox as i32;
+    let changed = plugin.state_change(event, Some(pod("q")), None).await;
+    changed.unwrap();
+    assert_eq!(session.plugin.seen_with("run"), ["run p", "run q"]);
+}
+
+#[tokio::test]
+async fn unknown_events_and_updates_are_answered_ok() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let session = house.start(Recorder::default().wants(recorder::every_event()));
+    let plugin = runtime.wait_plugin().await;
+    for number in [-1, 0, 8, 12, 15, 99] {
+        let changed = plugin.state_change(number, Some(pod("p")), None).await;
+        changed.unwrap();
+    }
+    for event in [
+        Event::UpdateContainer,
+        Event::PostUpdateContainer,
+        Event::UpdatePodSandbox,
+        Event::PostUpdatePodSandbox,
+    ] {
+        let told = plugin.notify(event, pod("p"), Some(container("p", "c")));
+        told.await.unwrap();
+    }
+    plugin.call(PLUGIN, "Shutdown", Vec::new()).await.unwrap();
+    let request = ValidateContainerAdjustmentRequest::default();
+    let verdict = plugin.validate_container_adjustment(request).await;
+    assert!(!verdict.ok().unwrap().reject);
+    assert_eq!(session.plugin.seen().len(), 2, "nothing but the start");
+}
+
+#[tokio::test]
+async fn an_unknown_method_or_service_is_unimplemented() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let session = house.start(Recorder::default());
+    let plugin = runtime.wait_plugin().await;
+    for (service, method) in [(PLUGIN, "Teleport"), ("somebody.Else", "RunPodSandbox")] {
+        let status = plugin.call(service, method, Vec::new()).await.unwrap_err();
+        assert_eq!(status.code, 12, "{}", status.message);
+    }
+    assert_eq!(session.plugin.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn an_error_reaches_the_runtime_with_its_code_and_all_causes() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_1);
+    let session = house.start(Recorder::default().creates(|_, _| {
+        let cause = std::io::Error::other("driver says no");
+        let error = Error::unavailable("volume vol1 is not ready").with_source(cause);
+        Box::pin(async move { Err(error) })
+    }));
+    let plugin = runtime.wait_plugin().await;
+    let refused = plugin.create_container(pod("p"), container("p", "c")).await;
+    let status = refused.err().unwrap();
+    assert_eq!(status.code, 14);
+    assert_eq!(status.message, "volume vol1 is not ready: driver says no");
+    assert!(plugin.is_connected());
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn a_creation_that_hangs_is_refused_before_the_runtime_would_drop_the_plugin() {
+    let house = House::new();
+    let manners = Behaviour {
+        request_timeout: Duration::from_millis(500),
+        ..Behaviour::default()
+    };
+    let runtime = Runtime::listen_with(house.dir(), Version::CONTAINERD_2_3, manners);
+    let session = house.start(Recorder::default().creates(|_, _| Box::pin(std::future::pending())));
+    let plugin = runtime.wait_plugin().await;
+    let refused = plugin.create_container(pod("p"), container("p", "c")).await;
+    let status = refused.err().unwrap();
+    assert_eq!(status.code, 14, "{}", status.message);
+    assert!(status.message.contains("retry"), "{}", status.message);
+    assert!(plugin.is_connected(), "{:?}", plugin.why_closed());
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn the_deadline_is_that_of_the_request_less_a_margin() {
+    let house = House::new();
+    let manners = Behaviour {
+        request_timeout: Duration::from_secs(20),
+        ..Behaviour::default()
+    };
+    let runtime = Runtime::listen_with(house.dir(), Version::CONTAINERD_2_3, manners);
+    let session = house.start(Recorder::default().creates(|_, deadline| {
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let error = Error::internal(left.as_secs().to_string());
+        Box::pin(async move { Err(error) })
+    }));
+    let plugin = runtime.wait_plugin().await;
+    let told = plugin.create_container(pod("p"), container("p", "c")).await;
+    assert_eq!(told.err().unwrap().message, "17");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_plugin_refuses_a_creation_and_keeps_a_notification_ok() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let session = house.start(Recorder::default().creates(|_, _| panic!("on purpose")));
+    let plugin = runtime.wait_plugin().await;
+    let refused = plugin.create_container(pod("p"), container("p", "c")).await;
+    assert_eq!(refused.err().unwrap().code, 13);
+    let stopped = plugin.stop_container(pod("p"), container("p", "panic"));
+    stopped.await.unwrap();
+    plugin.stop_pod_sandbox(pod("p")).await.unwrap();
+    assert_eq!(session.plugin.seen().last().unwrap(), "stop p");
+}
+
+#[tokio::test]
+async fn a_slow_creation_holds_up_nothing_else() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let session = house.start(Recorder::default().creates(|_, _| {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(800)).await;
+            Ok(ContainerAdjustment::default())
+        })
+    }));
+    let plugin = runtime.wait_plugin().await;
+    let slow = tokio::spawn({
+        let plugin = plugin.clone();
+        async move { plugin.create_container(pod("p"), container("p", "c")).await }
+    });
+    session.plugin.wait_for("create c", 1).await;
+    let begun = Instant::now();
+    for n in 0..20 {
+        let told = plugin.stop_pod_sandbox(pod(&format!("q{n}")));
+        told.await.unwrap();
+    }
+    assert!(begun.elapsed() < Duration::from_millis(500));
+    assert!(!slow.is_finished());
+    slow.await.unwrap().ok().unwrap();
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_is_told_after_the_creation_that_it_undoes() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_1);
+    let session = house.start(Recorder::default().creates(|_, _| {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(ContainerAdjustment::default())
+        })
+    }));
+    let plugin = runtime.wait_plugin().await;
+    // The runtime gives up on each creation at once: the undo is right behind it.
+    for n in 0..50_u32 {
+        let request = CreateContainerRequest {
+            pod: Some(pod("p")),
+            container: Some(container("p", &format!("c{n}"))),
+        };
+        let stream = 100_001 + 4 * n;
+        let create = recorder::request_bytes(stream, PLUGIN, "CreateContainer", &request);
+        let stop = recorder::request_bytes(stream + 2, PLUGIN, "StopContainer", &request);
+        plugin.send_to_plugin(&[create, stop].concat()).await;
+    }
+    session.plugin.wait_for("stopped", 50).await;
+    session.plugin.wait_for("create ", 50).await;
+    let seen = session.plugin.seen();
+    for n in 0..50 {
+        let at = |text: String| seen.iter().position(|s| *s == text).unwrap();
+        assert!(at(format!("create c{n}")) < at(format!("stopped c{n}")));
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_events_come_in_order() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let session = house.start(Recorder::default());
+    let plugin = runtime.wait_plugin().await;
+    // All at once, without waiting for answers: written in one order, and so
+    // must they be told.
+    let mut bytes = Vec::new();
+    for n in 0..1000_u32 {
+        let request = RunPodSandboxRequest {
+            pod: Some(pod(&format!("p{n}"))),
+        };
+        bytes.extend(recorder::request_bytes(
+            100_001 + 2 * n,
+            PLUGIN,
+            "RunPodSandbox",
+            &request,
+        ));
+    }
+    for piece in bytes.chunks(5000) {
+        plugin.send_to_plugin(piece).await;
+    }
+    session.plugin.wait_for("run", 1000).await;
+    let expected: Vec<String> = (0..1000).map(|n| format!("run p{n}")).collect();
+    assert_eq!(session.plugin.seen_with("run"), expected);
+    assert_eq!(plugin.why_closed(), None);
+}
+
+#[tokio::test]
+async fn a_pod_with_a_mebibyte_of_annotations_arrives_whole() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_1);
+    let session = house.start(Recorder::default());
+    let plugin = runtime.wait_plugin().await;
+    let annotations = (0..64).map(|n| (format!("key-{n}"), "v".repeat(16 << 10)));
+    let big = PodSandbox {
+        annotations: annotations.collect(),
+        ..pod("big")
+    };
+    plugin.run_pod_sandbox(big).await.unwrap();
+    let seen = session.plugin.seen_with("annotations");
+    assert_eq!(seen, [format!("annotations: {}", 1 << 20)]);
+}
+
+#[tokio::test]
+async fn an_oversized_request_is_refused_and_the_session_goes_on() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_1);
+    let session = house.start(Recorder::default());
+    let plugin = runtime.wait_plugin().await;
+    let status = plugin.call(PLUGIN, "RunPodSandbox", vec![0; 5 << 20]).await;
+    assert_eq!(status.unwrap_err().code, 8);
+    plugin.run_pod_sandbox(pod("next")).await.unwrap();
+    assert_eq!(session.plugin.seen_with("run"), ["run next"]);
+}
+
+#[tokio::test]
+async fn frames_of_unknown_connections_are_ignored() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let session = house.start(Recorder::default());
+    let plugin = runtime.wait_plugin().await;
+    for id in [0, 3, u32::MAX] {
+        plugin.send_frame(id, b"whatever").await;
+    }
+    plugin.run_pod_sandbox(pod("p")).await.unwrap();
+    assert_eq!(session.plugin.seen_with("run"), ["run p"]);
+}
+
+#[tokio::test]
+async fn a_frame_of_an_impossible_length_ends_the_session() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let mut session = house.start(Recorder::default());
+    let plugin = runtime.wait_plugin().await;
+    plugin.send_bytes(&[0, 0, 0, 1, 255, 255, 255, 255]).await;
+    let why = session.wait_disconnected().await;
+    assert!(why.contains("out of step"), "{why}");
+    runtime.wait_plugin().await;
+}
+
+#[tokio::test]
+async fn the_plugin_comes_back_when_the_runtime_does() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_1_7);
+    let mut session = house.start(Recorder::default());
+    runtime.wait_plugin().await;
+    session.wait_synchronized().await;
+
+    drop(runtime);
+    let why = session.wait_disconnected().await;
+    assert!(why.contains("closed"), "{why}");
+    session.plugin.wait_for("disconnected", 1).await;
+
+    // It comes back as a newer version, with another state.
+    let manners = Behaviour {
+        pods: vec![pod("old")],
+        ..Behaviour::default()
+    };
+    let runtime = Runtime::listen_with(house.dir(), Version::CONTAINERD_2_3, manners);
+    let plugin = runtime.wait_plugin().await;
+    plugin.run_pod_sandbox(pod("new")).await.unwrap();
+    let info = session.wait_synchronized().await;
+    assert_eq!(info.version, "v2.3.0");
+    assert_eq!(
+        session.plugin.seen()[2..],
+        [
+            "disconnected",
+            "configured by containerd v2.3.0",
+            "state: 1 pods, 0 containers",
+            "run new"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_socket_that_is_missing_or_deserted_is_named_with_what_to_do() {
+    let house = House::new();
+    let mut session = house.start(Recorder::default());
+    let why = session.wait_disconnected_with("does not exist").await;
+    let socket = Runtime::socket_in(house.dir());
+    assert!(why.contains(socket.to_str().unwrap()), "{why}");
+    assert!(why.contains("disable = false"), "{why}");
+
+    drop(Runtime::listen(house.dir(), Version::CONTAINERD_2_3));
+    let why = session.wait_disconnected_with("nobody listens").await;
+    assert!(why.contains("enable_nri = true"), "{why}");
+    assert!(session.plugin.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_registration_that_is_refused_says_why() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let mut session = house.start_as("no spaces", "10", Recorder::default());
+    let why = runtime.next_outcome().await.err().unwrap();
+    assert!(why.contains("invalid plugin name"), "{why}");
+    let why = session.wait_disconnected().await;
+    assert!(why.contains("10-no spaces"), "{why}");
+}
+
+#[tokio::test]
+async fn shutting_down_refuses_running_creations_and_closes_the_connection() {
+    let house = House::new();
+    let runtime = Runtime::listen(house.dir(), Version::CONTAINERD_2_3);
+    let session = house.start(Recorder::default().creates(|_, _| Box::pin(std::future::pending())));
+    let plugin = runtime.wait_plugin().await;
+    let creation = tokio::spawn({
+        let plugin = plugin.clone();
+        async move { plugin.create_container(pod("p"), container("p", "c")).await }
+    });
+    session.plugin.wait_for("create c", 1).await;
+    let recorder = session.stop().await;
+    // Without an answer the runtime would create the container without its mounts.
+    let status = creation.await.unwrap().err().unwrap();
+    assert_eq!(status.code, 14, "{}", status.message);
+    plugin.wait_closed().await;
+    assert_eq!(recorder.seen().last().unwrap(), "disconnected");
+}
