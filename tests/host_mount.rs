@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bind mounts and tree removal with real mounts.
 
+#![allow(clippy::unwrap_used)] // the whole file is a test
+
 use std::{
     ffi::OsStr,
     fs, io,

@@ -3,5 +3,6 @@
 //! side of NRI, a CRI client, and a CRI server that lists.
 
 pub mod cri;
+pub mod csi;
 pub mod nri;
 pub mod runtime;
