@@ -14,6 +14,7 @@ use crate::{
     Case,
     driver::Driver,
     node::{Node, is_retryable},
+    note,
 };
 
 /// How many pods wait.
@@ -61,10 +62,13 @@ fn foreign_pods_keep_their_pace_while_a_hundred_wait_for_a_slow_driver(node: &mu
     let refused = AtomicUsize::new(0);
     let done = AtomicBool::new(false);
     let (pressed, waited) = thread::scope(|scope| {
-        for share in pods.chunks(PODS.div_ceil(CLIENTS)) {
-            let (cri, refused, done) = (node.cri.clone(), &refused, &done);
-            scope.spawn(move || keep_trying(&cri, share, refused, done));
-        }
+        let clients: Vec<_> = pods
+            .chunks(PODS.div_ceil(CLIENTS))
+            .map(|share| {
+                let (cri, refused, done) = (node.cri.clone(), &refused, &done);
+                scope.spawn(move || keep_trying(&cri, share, refused, done))
+            })
+            .collect();
         let start = Instant::now();
         let pressed = sample(&node.cri, &foreign, "while");
         // At least one whole round of tries lies within the measure.
@@ -72,6 +76,10 @@ fn foreign_pods_keep_their_pace_while_a_hundred_wait_for_a_slow_driver(node: &mu
             thread::sleep(Duration::from_millis(20));
         }
         done.store(true, Ordering::Relaxed);
+        for client in clients {
+            let tried = client.join().expect("it does not panic");
+            tried.unwrap_or_else(|e| panic!("a try ended otherwise than promised: {e}"));
+        }
         (pressed, start.elapsed())
     });
     let refused = refused.into_inner();
@@ -79,12 +87,12 @@ fn foreign_pods_keep_their_pace_while_a_hundred_wait_for_a_slow_driver(node: &mu
         .iter()
         .filter(|d| **d > Duration::from_millis(500))
         .count();
-    eprintln!(
-        "    {refused} tries refused in {:.1} s; foreign creation: median {:?} before, {:?} meanwhile; {slow} of {SAMPLES} over 0.5 s",
+    note(format!(
+        "{refused} tries refused in {:.1} s; foreign creation: median {:?} before, {:?} meanwhile; {slow} of {SAMPLES} over 0.5 s",
         waited.as_secs_f32(),
         median(&usual),
         median(&pressed),
-    );
+    ));
     assert!(
         refused >= PODS,
         "only {refused} tries were made: the measure says nothing"
@@ -97,20 +105,29 @@ fn foreign_pods_keep_their_pace_while_a_hundred_wait_for_a_slow_driver(node: &mu
 }
 
 /// One client: its pods one after another, each about once every [`EVERY`].
-fn keep_trying(cri: &Cri, pods: &[Pod], refused: &AtomicUsize, done: &AtomicBool) {
+/// Every try must be refused retryably: the driver never answers.
+fn keep_trying(
+    cri: &Cri,
+    pods: &[Pod],
+    refused: &AtomicUsize,
+    done: &AtomicBool,
+) -> Result<(), String> {
     let pause = EVERY / u32::try_from(pods.len()).unwrap_or(1);
     let spec = ContainerSpec::idle("agent");
     for pod in pods.iter().cycle() {
         if done.load(Ordering::Relaxed) {
-            return;
+            break;
         }
-        let refusal = cri
-            .create_container(pod, &spec)
-            .expect_err("the driver never answers");
-        assert!(is_retryable(&refusal), "{refusal}");
-        refused.fetch_add(1, Ordering::Relaxed);
+        match cri.create_container(pod, &spec) {
+            Ok(_) => return Err("a container was created without its volume".to_owned()),
+            Err(refusal) if is_retryable(&refusal) => {
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(refusal) => return Err(refusal.to_string()),
+        }
         thread::sleep(pause);
     }
+    Ok(())
 }
 
 /// How long the creation of containers takes that have nothing to do with us.
