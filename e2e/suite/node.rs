@@ -260,6 +260,16 @@ impl Node {
         driver::set_delay(&self.dir, method, delay);
     }
 
+    /// Makes testkit's driver leave calls of this name without an answer.
+    pub(crate) fn driver_hang(&self, method: &str) {
+        driver::set_hang(&self.dir, method);
+    }
+
+    /// Makes testkit's driver well again.
+    pub(crate) fn driver_well(&self) {
+        driver::clear_faults(&self.dir);
+    }
+
     // --- pods
 
     /// A pod of the trusted namespace, with a name not used before.

@@ -33,6 +33,10 @@ const SAMPLES: usize = 60;
 /// something, the waiting must not.
 const FACTOR: u32 = 5;
 
+/// A median below this counts as this: a few milliseconds more are the load of
+/// the machine. One pod that waits costs its neighbours over a second.
+const FLOOR: Duration = Duration::from_millis(20);
+
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new(
@@ -46,7 +50,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn foreign_pods_keep_their_pace_while_a_hundred_wait_for_a_slow_driver(node: &mut Node) {
     prepare(node);
-    node.driver_delay("NodePublishVolume", Duration::from_secs(600));
+    node.driver_hang("NodePublishVolume");
     let names: Vec<String> = (0..PODS).map(|i| format!("a{i}")).collect();
     for name in &names {
         node.must(&["actor", "create", &qualified(name), "--template", SHARED]);
@@ -82,6 +86,7 @@ fn foreign_pods_keep_their_pace_while_a_hundred_wait_for_a_slow_driver(node: &mu
         }
         (pressed, start.elapsed())
     });
+    node.driver_well();
     let refused = refused.into_inner();
     let slow = pressed
         .iter()
@@ -97,7 +102,7 @@ fn foreign_pods_keep_their_pace_while_a_hundred_wait_for_a_slow_driver(node: &mu
         refused >= PODS,
         "only {refused} tries were made: the measure says nothing"
     );
-    assert!(median(&pressed) < FACTOR * median(&usual).max(Duration::from_millis(5)));
+    assert!(median(&pressed) < FACTOR * median(&usual).max(FLOOR));
     assert!(
         slow * 4 <= SAMPLES,
         "{slow} of {SAMPLES} foreign creations took over 0.5 s"
