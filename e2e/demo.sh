@@ -66,8 +66,11 @@ outside() {
         fail "containerd could not be set up: is a Debian package source in reach?"
     (cd "$repo" && cargo build --locked --workspace --bins)
     local status=0
-    unshare --mount --propagation private --pid --fork --mount-proc --kill-child \
-        "$BASH" "$here/demo.sh" inside || status=$?
+    # What runs inside ends with this script, however it ends.
+    trap 'exit 130' INT TERM HUP
+    setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --mount-proc --kill-child \
+        "$BASH" "$here/demo.sh" inside &
+    wait "$!" || status=$?
     find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup/*$cgroup*" -exec rmdir {} + 2>/dev/null || true
     exit "$status"
 }

@@ -55,6 +55,6 @@ fn a_driver_slower_than_the_runtime_is_waited_for_by_retries(node: &mut Node) {
         connections,
         "the plugin stayed connected"
     );
-    node.driver_delay("NodePublishVolume", Duration::ZERO);
+    node.driver_well();
     node.remove_pod(&pod);
 }
