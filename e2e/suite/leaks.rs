@@ -17,6 +17,24 @@ struct Process {
     zombie: bool,
 }
 
+impl Process {
+    fn kill(&self) {
+        if let Some(pid) = Pid::from_raw(self.pid) {
+            // It may have ended meanwhile.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Ends the processes whose command line has this text.
+pub(crate) fn end_processes(text: &str) {
+    for process in processes() {
+        if process.command.contains(text) {
+            process.kill();
+        }
+    }
+}
+
 fn processes() -> Vec<Process> {
     let mut found = Vec::new();
     let Ok(entries) = fs::read_dir("/proc") else {
@@ -121,10 +139,7 @@ pub(crate) fn left_behind(dir: &Path, cgroup_parent: &str) -> Vec<String> {
 /// disturb the next one.
 pub(crate) fn sweep(dir: &Path, cgroup_parent: &str) {
     for process in processes_of(dir, cgroup_parent) {
-        if let Some(pid) = Pid::from_raw(process.pid) {
-            // It may have ended meanwhile.
-            let _ = kill_process(pid, Signal::KILL);
-        }
+        process.kill();
     }
     for mount in mounts_below(dir).into_iter().rev() {
         let _ = unmount(&mount, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);

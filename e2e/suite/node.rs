@@ -27,6 +27,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// The gRPC code for what may succeed later.
 const UNAVAILABLE: i32 = 14;
 
+/// No verb takes so many seconds: one that hangs fails its case.
+const PATIENCE: &str = "90";
+
 /// What a node is made of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Options {
@@ -185,7 +188,9 @@ impl Node {
     /// Runs `actor-volumes` with these arguments: its standard output, or what
     /// it said on standard error.
     pub(crate) fn av(&self, arguments: &[&str]) -> Result<String, String> {
-        let output = actor_volumes()
+        let output = Command::new("timeout")
+            .args(["--signal", "KILL", PATIENCE])
+            .arg(actor_volumes().get_program())
             .env(
                 "ACTOR_VOLUMES_SOCKET",
                 self.dir.join("run/actor-volumes.sock"),
@@ -340,6 +345,11 @@ impl Node {
         self.cri
             .remove_pod(&pod.id)
             .expect("the sandbox is removed");
+    }
+
+    /// Ends the shim of a sandbox that the runtime has forgotten.
+    pub(crate) fn end_forgotten_shim(&self, pod: &Pod) {
+        leaks::end_processes(&format!("-id {} -address {}/", pod.id, self.dir.display()));
     }
 
     // --- the end
