@@ -83,9 +83,10 @@ impl Control {
         nodes: Arc<dyn NodePort>,
         node: NodeName,
     ) -> Result<Arc<Self>> {
+        let tasks = TaskTracker::new();
         let cells = {
-            let store = store.clone();
-            blocking(move || load(&store)).await?
+            let (store, tracker) = (store.clone(), tasks.clone());
+            blocking(&tasks, move || load(&store, &tracker)).await?
         };
         let control = Arc::new(Self {
             store,
@@ -95,7 +96,7 @@ impl Control {
             cells: Mutex::default(),
             grants: RwLock::default(),
             catalog: tokio::sync::Mutex::default(),
-            tasks: TaskTracker::new(),
+            tasks,
             stop: CancellationToken::new(),
         });
         for cell in cells {
@@ -108,7 +109,7 @@ impl Control {
         Ok(control)
     }
 
-    /// Ends all tasks. What is under way goes on from the records at the next start.
+    /// Ends all tasks and all verbs that wait. What is under way goes on from the records at the next start.
     pub async fn shutdown(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -160,7 +161,7 @@ fn missing(actor: &ActorRef) -> Error {
 }
 
 /// All actors, each with its volumes and their attachments.
-fn load(store: &Arc<dyn Store>) -> Result<Vec<Cell>> {
+fn load(store: &Arc<dyn Store>, tasks: &TaskTracker) -> Result<Vec<Cell>> {
     let mut actors: BTreeMap<_, (ActorRef, BTreeMap<String, Stored>)> = BTreeMap::new();
     for (key, stored) in store::list_all(&**store, key::ACTORS)? {
         let actor: ActorRecord = record::decode(&key, &stored.value)?;
@@ -185,6 +186,6 @@ fn load(store: &Arc<dyn Store>) -> Result<Vec<Cell>> {
     }
     actors
         .into_values()
-        .map(|(name, records)| Cell::loaded(name, store.clone(), records))
+        .map(|(name, records)| Cell::loaded(name, store.clone(), tasks.clone(), records))
         .collect()
 }

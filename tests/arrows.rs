@@ -60,12 +60,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const ROOT: &str = "run";
 
 fn sources(dir: &Path, found: &mut Vec<(String, String)>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(dir).expect("src is there") {
+        let path = entry.expect("src can be listed").path();
         if path.is_dir() {
             sources(&path, found);
         } else if path.extension().is_some_and(|e| e == "rs") {
-            let text = fs::read_to_string(&path).unwrap();
+            let text = fs::read_to_string(&path).expect("sources are UTF-8");
             found.push((path.display().to_string(), text));
         }
     }

@@ -10,8 +10,8 @@ use actor_volumes::{
     error::Error,
     nri::{EventMask, Status},
     proto::nri::{
-        ContainerAdjustment, Event, Mount, PodSandbox, RunPodSandboxRequest,
-        ValidateContainerAdjustmentRequest,
+        ContainerAdjustment, CreateContainerRequest, Event, Mount, PodSandbox,
+        RunPodSandboxRequest, ValidateContainerAdjustmentRequest,
     },
 };
 use prost::Message;
@@ -376,19 +376,19 @@ async fn a_stop_is_told_after_the_creation_that_it_undoes() {
         })
     }));
     let plugin = runtime.wait_plugin().await;
-    let mut waiting = Vec::new();
-    for n in 0..50 {
-        let id = format!("c{n}");
-        let mut creation = Box::pin({
-            let (plugin, id) = (plugin.clone(), id.clone());
-            async move { plugin.create_container(pod("p"), container("p", &id)).await }
-        });
-        // Sent, and given up: the undo follows at once.
-        let _ = tokio::time::timeout(Duration::from_millis(1), &mut creation).await;
-        let undo = plugin.stop_container(pod("p"), container("p", &id));
-        undo.await.unwrap();
-        waiting.push(creation);
+    // The runtime gives up on each creation at once: the undo is right behind it.
+    for n in 0..50_u32 {
+        let request = CreateContainerRequest {
+            pod: Some(pod("p")),
+            container: Some(container("p", &format!("c{n}"))),
+        };
+        let stream = 100_001 + 4 * n;
+        let create = recorder::request_bytes(stream, PLUGIN, "CreateContainer", &request);
+        let stop = recorder::request_bytes(stream + 2, PLUGIN, "StopContainer", &request);
+        plugin.send_to_plugin(&[create, stop].concat()).await;
     }
+    session.plugin.wait_for("stopped", 50).await;
+    session.plugin.wait_for("create ", 50).await;
     let seen = session.plugin.seen();
     for n in 0..50 {
         let at = |text: String| seen.iter().position(|s| *s == text).unwrap();

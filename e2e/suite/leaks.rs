@@ -2,7 +2,12 @@
 //! What a case must not leave behind: mounts, processes, loop devices,
 //! directories. Also ends by force what a failed case left.
 
-use std::{fs, path::Path, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
 
 use rustix::{
     mount::{UnmountFlags, unmount},
@@ -22,15 +27,6 @@ impl Process {
         if let Some(pid) = Pid::from_raw(self.pid) {
             // It may have ended meanwhile.
             let _ = kill_process(pid, Signal::KILL);
-        }
-    }
-}
-
-/// Ends the processes whose command line has this text.
-pub(crate) fn end_processes(text: &str) {
-    for process in processes() {
-        if process.command.contains(text) {
-            process.kill();
         }
     }
 }
@@ -126,6 +122,11 @@ pub(crate) fn left_behind(dir: &Path, cgroup_parent: &str) -> Vec<String> {
     for mount in mounts_below(dir) {
         left.push(format!("a mount: {}", mount.display()));
     }
+    // A shim ends a moment after its sandbox.
+    let until = Instant::now() + Duration::from_secs(5);
+    while !processes_of(dir, cgroup_parent).is_empty() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(50));
+    }
     for process in processes_of(dir, cgroup_parent) {
         left.push(format!("a process: {} {}", process.pid, process.command));
     }
@@ -133,6 +134,17 @@ pub(crate) fn left_behind(dir: &Path, cgroup_parent: &str) -> Vec<String> {
         left.push(format!("a cgroup: {}", cgroup.display()));
     }
     left
+}
+
+/// Ends the shim of a sandbox: containerd 2 leaves it behind where the sandbox's
+/// process was killed from outside.
+pub(crate) fn end_shim(dir: &Path, sandbox: &str) {
+    let own = format!("-id {sandbox} ");
+    for process in processes_of(dir, sandbox) {
+        if process.command.contains("containerd-shim") && process.command.contains(&own) {
+            process.kill();
+        }
+    }
 }
 
 /// Ends all that is left of a node, by force. A case that failed must not

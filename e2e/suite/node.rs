@@ -360,11 +360,6 @@ impl Node {
             .expect("the sandbox is removed");
     }
 
-    /// Ends the shim of a sandbox that the runtime has forgotten.
-    pub(crate) fn end_forgotten_shim(&self, pod: &Pod) {
-        leaks::end_processes(&format!("-id {} -address {}/", pod.id, self.dir.display()));
-    }
-
     // --- the end
 
     /// What is mounted for volumes on the node, staged or published.

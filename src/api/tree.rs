@@ -64,6 +64,7 @@ pub(super) fn load(text: &str) -> Result<Node, Problems> {
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+        emit_comments: false,
         with_snippet: false,
     };
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
@@ -282,6 +283,37 @@ mod tests {
         refusal(&(0..200).fold(String::new(), |t, n| t + &" ".repeat(n) + "a:\n"));
         refusal("a: &a [*a]");
         assert!(refusal(&" ".repeat(MAX_TEXT_BYTES + 1)).contains("at most"));
+    }
+
+    #[test]
+    fn text_does_not_multiply_through_aliases() {
+        for text in [
+            format!(
+                "a: &a {}\nb: [{}]\n",
+                "x".repeat(100_000),
+                "*a, ".repeat(900)
+            ),
+            format!(
+                "a: &a \"\\n{}\"\nb: [{}]\n",
+                "x".repeat(100_000),
+                "*a, ".repeat(900)
+            ),
+            format!(
+                "a: &a \"\\n{}\"\nb: &b [{}]\nc: [{}]\n",
+                "x".repeat(100_000),
+                "*a, ".repeat(50),
+                "*b, ".repeat(50)
+            ),
+        ] {
+            assert!(refusal(&text).contains("limits"), "{}", refusal(&text));
+        }
+    }
+
+    #[test]
+    fn long_comments_are_no_problem() {
+        let comments = "  # about it\n".repeat(200);
+        let text = format!("{comments}a:\n{comments}  - b: 1\n{comments}    c: 2\n{comments}");
+        assert!(load(&text).is_ok());
     }
 
     #[test]

@@ -27,7 +27,10 @@ impl Verb {
     pub(super) async fn run(self, context: &Context<'_>) -> Result<()> {
         let Self::Ls(Ls { output }) = self;
         let mut client = context.client().await?;
-        let drivers = client.list_drivers(api::ListDriversRequest {}).await?.drivers;
+        let drivers = client
+            .list_drivers(api::ListDriversRequest {})
+            .await?
+            .drivers;
         output.print(&drivers, || {
             let rows: Vec<_> = drivers
                 .iter()

@@ -18,7 +18,7 @@ const LARGEST: u64 = 1024 * 1024;
 
 /// The option of verbs that read a file.
 #[derive(Debug, Args)]
-pub struct File {
+pub(super) struct File {
     /// The file, YAML or JSON; - stands for stdin.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     path: PathBuf,

@@ -16,15 +16,15 @@ use crate::{
 
 /// The option of verbs that print.
 #[derive(Debug, Args)]
-pub struct Output {
+pub(super) struct Output {
     /// How to print.
     #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Table)]
-    pub format: Format,
+    format: Format,
 }
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(super) enum Format {
     /// For people.
     Table,
     /// For programs.
@@ -35,7 +35,11 @@ pub enum Format {
 
 impl Output {
     /// Prints the value, or the text made for people.
-    pub(super) fn print<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Result<()> {
+    pub(super) fn print<T: Serialize>(
+        &self,
+        value: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<()> {
         let broken = |e: String| Error::internal(format!("cannot print the answer: {e}"));
         let text = match self.format {
             Format::Table => text(),
@@ -169,7 +173,13 @@ mod tests {
 
     #[test]
     fn an_age_has_one_unit() {
-        for (seconds, shown) in [(-5, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (172_800, "2d")] {
+        for (seconds, shown) in [
+            (-5, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (7200, "2h"),
+            (172_800, "2d"),
+        ] {
             assert_eq!(age_of(seconds), shown);
         }
     }

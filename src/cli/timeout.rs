@@ -7,10 +7,10 @@ use clap::Args;
 
 /// The option of verbs that wait.
 #[derive(Debug, Args)]
-pub struct Timeout {
+pub(super) struct Timeout {
     /// How long to wait: seconds, or a number with ms, s, m or h.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse)]
-    pub timeout: Duration,
+    pub(super) timeout: Duration,
 }
 
 impl Timeout {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
+use tokio_util::task::TaskTracker;
 
 use super::{
     lifecycle::{self, State},
@@ -25,6 +26,7 @@ use crate::{
 pub(super) struct Cell {
     pub(super) name: ActorRef,
     store: Arc<dyn Store>,
+    tasks: TaskTracker,
     inner: Mutex<Inner>,
     changes: watch::Sender<u64>,
     /// Wakes the task that drives the actor.
@@ -49,10 +51,11 @@ pub(super) struct Inner {
 
 impl Cell {
     /// A cell without an actor.
-    pub(super) fn empty(name: ActorRef, store: Arc<dyn Store>) -> Self {
+    pub(super) fn empty(name: ActorRef, store: Arc<dyn Store>, tasks: TaskTracker) -> Self {
         Self {
             name,
             store,
+            tasks,
             inner: Mutex::default(),
             changes: watch::Sender::default(),
             kick: Notify::new(),
@@ -63,9 +66,10 @@ impl Cell {
     pub(super) fn loaded(
         name: ActorRef,
         store: Arc<dyn Store>,
+        tasks: TaskTracker,
         standing: BTreeMap<String, Stored>,
     ) -> Result<Self> {
-        let mut cell = Self::empty(name, store);
+        let mut cell = Self::empty(name, store, tasks);
         let inner = cell.inner.get_mut();
         inner.state = read_state(&standing)?;
         inner.standing = standing;
@@ -77,7 +81,7 @@ impl Cell {
         let mut inner = self.inner.lock().await;
         if inner.stale {
             let (store, name) = (self.store.clone(), self.name.clone());
-            let standing = blocking(move || load_standing(&*store, &name)).await?;
+            let standing = blocking(&self.tasks, move || load_standing(&*store, &name)).await?;
             inner.state = read_state(&standing)?;
             inner.standing = standing;
             inner.stale = false;
@@ -93,7 +97,7 @@ impl Cell {
             // Until the answer is there, memory may be behind the store.
             inner.stale = true;
             let store = self.store.clone();
-            let (batch, revision) = blocking(move || {
+            let (batch, revision) = blocking(&self.tasks, move || {
                 let revision = store.write(&batch)?;
                 Ok((batch, revision))
             })
@@ -135,13 +139,14 @@ impl Cell {
     }
 }
 
-/// Runs a call that blocks where that is allowed.
+/// Runs a call that blocks where that is allowed; the tracker counts it, also
+/// when nobody waits for its answer any more.
 pub(super) async fn blocking<T: Send + 'static>(
+    tasks: &TaskTracker,
     call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(call)
-        .await
-        .map_err(|e| Error::internal("a call to the store did not come to its end").with_source(e))?
+    let done = tasks.spawn_blocking(call).await;
+    done.map_err(|e| Error::internal("a call to the store did not come to its end").with_source(e))?
 }
 
 /// Everything that the store holds of an actor.

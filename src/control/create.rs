@@ -69,7 +69,11 @@ impl Control {
         let revision = self.template(template, 0).await?.0;
         let state = self.new_state(actor, revision).await?;
         // Only a holder of the catalog makes cells: nobody else makes this one.
-        let cell = Arc::new(Cell::empty(actor.clone(), self.store.clone()));
+        let cell = Arc::new(Cell::empty(
+            actor.clone(),
+            self.store.clone(),
+            self.tasks.clone(),
+        ));
         let mut inner = cell.lock().await?;
         cell.commit(&mut inner, state).await?;
         self.cells().insert(actor.clone(), cell.clone());
@@ -94,7 +98,7 @@ impl Control {
         let mut volumes = BTreeMap::new();
         for wanted in &revision.template.volumes {
             let (store, name) = (self.store.clone(), wanted.storage_class.to_string());
-            let class = blocking(move || storage_class::find(&*store, &name)).await?;
+            let class = blocking(&self.tasks, move || storage_class::find(&*store, &name)).await?;
             let class = class.ok_or_else(|| {
                 Error::precondition(format!(
                     "storage class {} of volume {} does not exist: store it with `storageclass apply`",

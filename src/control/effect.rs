@@ -51,8 +51,7 @@ pub(super) async fn carry_out(
     outcome.unwrap_or_else(|failed| {
         let is_final = failed.outcome == csi::Outcome::Final;
         let kind = failed.error.kind();
-        let driver = &volume.driver;
-        Outcome::failed(format!("driver {driver}: {failed}"), kind, is_final)
+        Outcome::failed(failed.to_string(), kind, is_final)
     })
 }
 
@@ -209,7 +208,10 @@ async fn at_node<T>(
             )))
         });
     answer.map_err(|e| {
-        let message = format!("cannot {what} the volume on node {node}: {}", e.full_message());
+        let message = format!(
+            "cannot {what} the volume on node {node}: {}",
+            e.full_message()
+        );
         Outcome::failed(message, e.kind(), false)
     })
 }

@@ -44,19 +44,20 @@ impl Control {
             inner.driving = true;
             let (control, cell) = (self.clone(), cell.clone());
             self.tasks.spawn(async move {
+                let mut running = JoinSet::new();
                 let stop = control.stop.clone();
-                stop.run_until_cancelled(control.drive_until_rest(cell))
+                stop.run_until_cancelled(control.drive_until_rest(cell, &mut running))
                     .await;
+                running.shutdown().await;
             });
         }
     }
 
-    async fn drive_until_rest(self: Arc<Self>, cell: Arc<Cell>) {
+    async fn drive_until_rest(self: Arc<Self>, cell: Arc<Cell>, running: &mut JoinSet<VolumeUid>) {
         let mut busy: BTreeSet<VolumeUid> = BTreeSet::new();
-        let mut running = JoinSet::new();
         let mut failures = 0;
         loop {
-            let pause = match self.take_steps(&cell, &mut busy, &mut running).await {
+            let pause = match self.take_steps(&cell, &mut busy, running).await {
                 Ok(Rest::Over) => return,
                 Ok(Rest::Until(pause)) => {
                     failures = 0;

@@ -35,7 +35,10 @@ impl Control {
             None => key::ACTORS.to_owned(),
         };
         let store = self.store.clone();
-        let page = blocking(move || store.list(&prefix, after.as_deref(), limit)).await?;
+        let page = blocking(&self.tasks, move || {
+            store.list(&prefix, after.as_deref(), limit)
+        })
+        .await?;
         let mut views = Vec::new();
         for (key, stored) in page.items {
             let record: ActorRecord = record::decode(&key, &stored.value)?;
@@ -51,7 +54,10 @@ impl Control {
     pub async fn volume(&self, uid: &VolumeUid) -> Result<VolumeView> {
         let key = key::volume(uid);
         let store = self.store.clone();
-        let (key, found) = blocking(move || store.get(&key).map(|found| (key, found))).await?;
+        let (key, found) = blocking(&self.tasks, move || {
+            store.get(&key).map(|found| (key, found))
+        })
+        .await?;
         let stored =
             found.ok_or_else(|| Error::not_found(format!("volume {uid} does not exist")))?;
         self.show(record::decode(&key, &stored.value)?).await
@@ -64,7 +70,10 @@ impl Control {
         limit: usize,
     ) -> Result<(Vec<VolumeView>, Option<String>)> {
         let store = self.store.clone();
-        let page = blocking(move || store.list(key::VOLUMES, after.as_deref(), limit)).await?;
+        let page = blocking(&self.tasks, move || {
+            store.list(key::VOLUMES, after.as_deref(), limit)
+        })
+        .await?;
         let mut views = Vec::new();
         for (key, stored) in page.items {
             views.push(self.show(record::decode(&key, &stored.value)?).await?);

@@ -40,8 +40,17 @@ impl ControlService {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let done = tokio::spawn(verb(self.control.clone())).await;
-        match done {
+        let (control, stop) = (self.control.clone(), self.control.stop.clone());
+        let verb = verb(control);
+        let done = self.control.tasks.spawn(async move {
+            let done = stop.run_until_cancelled(verb).await;
+            done.unwrap_or_else(|| {
+                Err(Error::unavailable(
+                    "the server is stopping: what was recorded goes on when it is back",
+                ))
+            })
+        });
+        match done.await {
             Ok(Ok(answer)) => Ok(Response::new(answer)),
             Ok(Err(error)) => {
                 if error.kind().is_alarming() {
@@ -190,10 +199,7 @@ impl control_server::Control for ControlService {
         .await
     }
 
-    async fn create_actor(
-        &self,
-        request: Request<api::CreateActorRequest>,
-    ) -> Answer<api::Actor> {
+    async fn create_actor(&self, request: Request<api::CreateActorRequest>) -> Answer<api::Actor> {
         let request = request.into_inner();
         self.run(async move |control| {
             let actor = actor_ref(&request.namespace, &request.name)?;
@@ -249,7 +255,9 @@ impl control_server::Control for ControlService {
             let (view, grant) = control.resume_actor(&actor, options, within).await?;
             Ok(api::ResumeActorResponse {
                 actor: Some(convert::actor(view)),
-                annotations: annotation::write(&grant)?.into_iter().collect(),
+                annotations: annotation::write(&grant.without_contexts())?
+                    .into_iter()
+                    .collect(),
             })
         })
         .await

@@ -27,7 +27,7 @@ impl Control {
         let class = storage_class::parse(text)?;
         let _standing = self.catalog.lock().await;
         let store = self.store.clone();
-        blocking(move || {
+        blocking(&self.tasks, move || {
             let key = key::class(&class.name.to_string());
             let stored = store.get(&key)?;
             let applied = match &stored {
@@ -62,7 +62,7 @@ impl Control {
         limit: usize,
     ) -> Result<(Vec<StorageClassRecord>, Option<String>)> {
         let store = self.store.clone();
-        blocking(move || {
+        blocking(&self.tasks, move || {
             let page = store.list(key::CLASSES, after.as_deref(), limit)?;
             let classes = page.items.iter();
             let classes = classes.map(|(key, stored)| record::decode(key, &stored.value));

@@ -25,7 +25,7 @@ impl Control {
         let template = template::parse(text)?;
         let _standing = self.catalog.lock().await;
         let store = self.store.clone();
-        blocking(move || {
+        blocking(&self.tasks, move || {
             let key = key::template(&template.name);
             let head = store.get(&key)?;
             let last = match &head {
@@ -75,7 +75,7 @@ impl Control {
     /// A template; revision 0 stands for the newest.
     pub async fn template(&self, name: &DnsLabel, revision: u64) -> Result<TemplateView> {
         let (store, name) = (self.store.clone(), name.clone());
-        blocking(move || {
+        blocking(&self.tasks, move || {
             let key = key::template(&name);
             let Some(stored) = store.get(&key)? else {
                 return Err(Error::not_found(format!(
@@ -100,7 +100,7 @@ impl Control {
         limit: usize,
     ) -> Result<(Vec<TemplateView>, Option<String>)> {
         let store = self.store.clone();
-        blocking(move || {
+        blocking(&self.tasks, move || {
             let page = store.list(key::TEMPLATES, after.as_deref(), limit)?;
             let mut views = Vec::new();
             for (key, stored) in page.items {
@@ -119,8 +119,8 @@ impl Control {
 
 fn read_revision(store: &dyn Store, name: &DnsLabel, revision: u64) -> Result<TemplateRevision> {
     let key = key::template_revision(name, revision);
-    let stored = store.get(&key)?.ok_or_else(|| {
-        Error::not_found(format!("template {name} has no revision {revision}"))
-    })?;
+    let stored = store
+        .get(&key)?
+        .ok_or_else(|| Error::not_found(format!("template {name} has no revision {revision}")))?;
     record::decode(&key, &stored.value)
 }

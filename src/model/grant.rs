@@ -154,18 +154,21 @@ impl Grant {
             .unwrap_or_default()
     }
 
-    /// Whether the two differ in nothing but the contexts, which a
-    /// grant may leave out where the node learns them from its control plane.
+    /// The same grant without the contexts, which may be sensitive and which a
+    /// node with a control plane learns from it.
+    #[must_use]
+    pub fn without_contexts(&self) -> Self {
+        let mut grant = self.clone();
+        for volume in &mut grant.volumes {
+            volume.volume_context.clear();
+            volume.publish_context.clear();
+        }
+        grant
+    }
+
+    /// Whether the two differ in nothing but the contexts.
     pub fn same_word(&self, other: &Self) -> bool {
-        let strip = |grant: &Self| {
-            let mut grant = grant.clone();
-            for volume in &mut grant.volumes {
-                volume.volume_context.clear();
-                volume.publish_context.clear();
-            }
-            grant
-        };
-        strip(self) == strip(other)
+        self.without_contexts() == other.without_contexts()
     }
 }
 

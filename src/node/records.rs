@@ -82,8 +82,7 @@ impl Records {
     /// Removes the record of a volume that is deleted.
     pub async fn remove(&self, volume: &VolumeKey) -> Result<()> {
         let path = self.layout.record(volume);
-        self.blocking("remove", path, |path| durable::remove(path))
-            .await
+        self.blocking("remove", path, durable::remove).await
     }
 
     async fn blocking(
@@ -135,7 +134,7 @@ mod tests {
         fs::write(layout.records().join("half.tmp"), b"x").unwrap();
 
         let found = records.load().unwrap();
-        assert_eq!(found.records, [kept.clone()]);
+        assert_eq!(found.records, std::slice::from_ref(&kept));
         assert_eq!(found.unreadable.keys().collect::<Vec<_>>(), ["00ff"]);
         assert!(!layout.records().join("half.tmp").exists());
 

@@ -226,7 +226,7 @@ impl Volume {
         }
         if let Some(failure) = &state.failure {
             return Err(Error::unavailable(format!(
-                "volume {name} cannot be published yet, attempt {} failed and is repeated in the background: {}",
+                "volume {name} is not published yet: retry; attempt {} failed and is repeated in the background: {}",
                 failure.attempts, failure.message
             )));
         }

@@ -86,7 +86,9 @@ pub(super) async fn serve(config: Config) -> Result<()> {
 
     tracing::info!(socket = %config.socket().display(), "serving");
     let served = Server::builder()
-        .add_service(ControlServer::new(ControlService::new(Arc::clone(&control))))
+        .add_service(ControlServer::new(ControlService::new(Arc::clone(
+            &control,
+        ))))
         .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned())
         .await
         .map_err(|e| Error::internal("the API stopped serving").with_source(e));

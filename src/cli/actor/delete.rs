@@ -33,7 +33,11 @@ impl Delete {
             timeout_ms: self.timeout.as_ms(),
         };
         client.delete_actor(request).await?;
-        let done = if self.wait { "deleted" } else { "is being deleted" };
+        let done = if self.wait {
+            "deleted"
+        } else {
+            "is being deleted"
+        };
         output::print(&format!("actor {} {done}", self.actor))
     }
 }

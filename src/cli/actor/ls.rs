@@ -34,7 +34,13 @@ impl Ls {
         self.output.print(&actors, || {
             let rows: Vec<_> = actors.iter().map(row).collect();
             let header = [
-                "NAMESPACE", "NAME", "TEMPLATE", "PHASE", "NODE", "VOLUMES", "AGE",
+                "NAMESPACE",
+                "NAME",
+                "TEMPLATE",
+                "PHASE",
+                "NODE",
+                "VOLUMES",
+                "AGE",
             ];
             output::table(&header, &rows)
         })

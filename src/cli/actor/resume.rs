@@ -39,7 +39,7 @@ pub struct Resume {
 
 /// How to print the annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+enum Format {
     /// One JSON object of annotations.
     Json,
     /// A fragment of a CRI pod or container configuration, JSON.

@@ -67,7 +67,13 @@ fn text(actor: &api::Actor) -> String {
         })
         .collect();
     let header = [
-        "VOLUME", "UID", "PHASE", "ATTACHMENT", "GENERATION", "CAPACITY", "CLASS",
+        "VOLUME",
+        "UID",
+        "PHASE",
+        "ATTACHMENT",
+        "GENERATION",
+        "CAPACITY",
+        "CLASS",
     ];
     format!("{head}\n{}", output::table(&header, &rows))
 }

@@ -135,35 +135,28 @@ fn succeed_at_node(state: &mut State, step: &Step, outcome: Outcome) {
     let Some(attachment) = state.attachments.get_mut(&key) else {
         return;
     };
-    match (step, outcome) {
-        (Step::Locate { .. }, Outcome::Located(id)) => {
-            // A suspend that came meanwhile found that nothing was attached,
-            // and nothing will be.
-            if attachment.phase == AttachmentPhase::Attaching {
-                attachment.node_id = id.map_or(NodeId::NotNeeded, NodeId::Known);
-            }
+    // The phase is looked at again: a verb may have come meanwhile.
+    match (step, outcome, attachment.phase) {
+        // A suspend finds that nothing was attached, and nothing will be.
+        (Step::Locate { .. }, Outcome::Located(id), AttachmentPhase::Attaching) => {
+            attachment.node_id = id.map_or(NodeId::NotNeeded, NodeId::Known);
         }
-        (Step::Attach { .. }, Outcome::Attached(context)) => {
+        (Step::Attach { .. }, Outcome::Attached(context), phase) => {
             attachment.publish_context = context;
-            if attachment.phase == AttachmentPhase::Attaching {
+            if phase == AttachmentPhase::Attaching {
                 attachment.phase = AttachmentPhase::Attached;
             }
         }
-        (Step::Revoke { generation, .. }, Outcome::Done) => {
-            if attachment.phase == AttachmentPhase::Revoking && *generation >= attachment.generation
-            {
-                attachment.phase = AttachmentPhase::Releasing;
-            }
+        (Step::Revoke { generation, .. }, Outcome::Done, AttachmentPhase::Revoking)
+            if *generation >= attachment.generation =>
+        {
+            attachment.phase = AttachmentPhase::Releasing;
         }
-        (Step::AwaitRelease { .. }, Outcome::Done) => {
-            if attachment.phase == AttachmentPhase::Releasing {
-                attachment.phase = AttachmentPhase::Detaching;
-            }
+        (Step::AwaitRelease { .. }, Outcome::Done, AttachmentPhase::Releasing) => {
+            attachment.phase = AttachmentPhase::Detaching;
         }
-        (Step::Detach { .. }, Outcome::Done) => {
-            if attachment.phase == AttachmentPhase::Detaching {
-                state.attachments.remove(&key);
-            }
+        (Step::Detach { .. }, Outcome::Done, AttachmentPhase::Detaching) => {
+            state.attachments.remove(&key);
         }
         _ => {}
     }

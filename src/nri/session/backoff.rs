@@ -41,26 +41,27 @@ impl Lived {
 /// Doubling delays with jitter.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
-    failures: u32,
+    sessions: u32,
+    dials: u32,
 }
 
 impl Backoff {
-    /// The delay after a session that ended so.
+    /// The delay after a session that ended so. Dialling in vain counts apart:
+    /// it says nothing about the sessions to come.
     pub(super) fn next(&mut self, lived: Lived) -> Duration {
-        let longest = match lived {
-            Lived::NotAtAll => LONGEST_UNHEARD,
-            Lived::Briefly => LONGEST,
-            Lived::Long => {
-                self.failures = 0;
-                LONGEST
+        let (failures, longest) = match lived {
+            Lived::NotAtAll => (&mut self.dials, LONGEST_UNHEARD),
+            Lived::Briefly | Lived::Long => {
+                self.dials = 0;
+                (&mut self.sessions, LONGEST)
             }
         };
-        let doubled = FIRST.saturating_mul(1 << self.failures.min(6));
-        // Dialling in vain says nothing about the sessions to come.
-        if lived != Lived::NotAtAll || doubled < longest {
-            self.failures += 1;
+        if lived == Lived::Long {
+            *failures = 0;
         }
-        doubled.min(longest).mul_f64(0.8 + 0.4 * fastrand::f64())
+        let delay = FIRST.saturating_mul(1 << (*failures).min(6)).min(longest);
+        *failures = failures.saturating_add(1);
+        delay.mul_f64(0.8 + 0.4 * fastrand::f64())
     }
 }
 
@@ -100,7 +101,9 @@ mod tests {
         for _ in 0..100 {
             assert!(backoff.next(Lived::NotAtAll) <= Duration::from_millis(2400));
         }
-        assert!(backoff.next(Lived::Briefly) <= Duration::from_millis(2400));
+        assert_about(backoff.next(Lived::Briefly), 0.5);
+        assert_about(backoff.next(Lived::NotAtAll), 0.5);
+        assert_about(backoff.next(Lived::Briefly), 1.0);
     }
 
     #[test]

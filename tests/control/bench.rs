@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A control plane on a socket of its own, over the real CSI client and a driver
+//! that faults on demand. The node is told by the test what it holds.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use actor_volumes::{
+    control::{Control, ControlService, NodePort, store::RedbStore},
+    csi::{DriverConfig, Registry},
+    error::{Error, Result},
+    model::{ActorRef, Generation, NodeName, VolumeKey},
+    proto::api::{self, control_server::ControlServer},
+    rpc::Client,
+    transport,
+};
+use tempfile::TempDir;
+use testkit::csi::{Backend, CsiDriver, Options};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const DRIVER: &str = "testkit.actor-volumes.dev";
+
+/// A node that holds what the test says.
+#[derive(Default)]
+pub(crate) struct FakeNode {
+    pub(crate) holder: Mutex<Option<String>>,
+    pub(crate) revoked: Mutex<BTreeMap<String, u64>>,
+    pub(crate) forgotten: Mutex<Vec<String>>,
+    pub(crate) out_of_order: Mutex<bool>,
+    released: Notify,
+}
+
+impl FakeNode {
+    pub(crate) fn hold(&self, holder: &str) {
+        *self.holder.lock().unwrap() = Some(holder.into());
+    }
+
+    pub(crate) fn release(&self) {
+        *self.holder.lock().unwrap() = None;
+        self.released.notify_waiters();
+    }
+}
+
+#[tonic::async_trait]
+impl NodePort for FakeNode {
+    async fn revoke(&self, _: &NodeName, volume: &VolumeKey, at: Generation) -> Result<()> {
+        if *self.out_of_order.lock().unwrap() {
+            return Err(Error::unavailable("the node is out of order"));
+        }
+        let mut revoked = self.revoked.lock().unwrap();
+        revoked.insert(volume.volume_id.clone(), at.0);
+        Ok(())
+    }
+
+    async fn held(&self, _: &NodeName, volume: &VolumeKey) -> Result<Option<String>> {
+        let revoked = self.revoked.lock().unwrap();
+        assert!(revoked.contains_key(&volume.volume_id), "asked too early");
+        Ok(self.holder.lock().unwrap().clone())
+    }
+
+    async fn released(&self, _: &NodeName) {
+        self.released.notified().await;
+    }
+
+    async fn forget(&self, _: &NodeName, volume: &VolumeKey) -> Result<()> {
+        let mut forgotten = self.forgotten.lock().unwrap();
+        forgotten.push(volume.volume_id.clone());
+        Ok(())
+    }
+}
+
+pub(crate) struct Bench {
+    pub(crate) dir: TempDir,
+    pub(crate) driver: CsiDriver,
+    pub(crate) node: Arc<FakeNode>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) client: Client,
+    stop: CancellationToken,
+    served: tokio::task::JoinHandle<()>,
+}
+
+impl Bench {
+    /// A driver that attaches.
+    pub(crate) async fn new() -> Self {
+        Self::with(|options| options.attach = true).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::new(Backend::Memory);
+        change(&mut options);
+        let driver = CsiDriver::start_with(&dir.path().join("csi.sock"), options).await;
+        let node = Arc::new(FakeNode::default());
+        let (control, client, stop, served) = serve(&dir, node.clone()).await;
+        Self {
+            dir,
+            driver,
+            node,
+            control,
+            client,
+            stop,
+            served,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("control.sock")
+    }
+
+    /// Ends the control plane in the midst of whatever it does, and starts another
+    /// over the same store.
+    pub(crate) async fn restart(self) -> Self {
+        self.control.shutdown().await;
+        self.stop.cancel();
+        self.served.await.unwrap();
+        drop((self.control, self.client));
+        let (control, client, stop, served) = serve(&self.dir, self.node.clone()).await;
+        Self {
+            control,
+            client,
+            stop,
+            served,
+            ..self
+        }
+    }
+
+    /// The class `pool` and the template `t` with the volume `vol1`.
+    pub(crate) async fn catalog(&mut self) {
+        self.class("pool", "").await.unwrap();
+        self.template("t", "1Mi").await.unwrap();
+    }
+
+    pub(crate) async fn class(&mut self, name: &str, more: &str) -> Result<i32> {
+        let text = format!(
+            "kind: StorageClass\nmetadata: {{name: {name}}}\nprovisioner: {DRIVER}\n{more}"
+        );
+        let request = api::ApplyStorageClassRequest { text };
+        Ok(self.client.apply_storage_class(request).await?.applied)
+    }
+
+    pub(crate) async fn template(
+        &mut self,
+        name: &str,
+        capacity: &str,
+    ) -> Result<api::ApplyTemplateResponse> {
+        let text = format!(
+            "kind: ActorTemplate\nmetadata: {{name: {name}}}\nspec:\n  containers:\n  - volumeMounts: [{{name: vol1, mountPath: /my-data}}]\n  volumes:\n  - name: vol1\n    externalVolumeTemplate: {{capacity: {capacity}, storageClassName: pool}}\n"
+        );
+        let request = api::ApplyTemplateRequest { text };
+        self.client.apply_template(request).await
+    }
+
+    pub(crate) async fn create(&mut self, name: &str, wait: bool) -> Result<api::Actor> {
+        let request = api::CreateActorRequest {
+            namespace: "agents".into(),
+            name: name.into(),
+            template: "t".into(),
+            wait,
+            timeout_ms: 10_000,
+        };
+        self.client.create_actor(request).await
+    }
+
+    pub(crate) async fn resume(&mut self, name: &str) -> Result<api::ResumeActorResponse> {
+        self.client.resume_actor(resume(name)).await
+    }
+
+    pub(crate) async fn suspend(&mut self, name: &str, wait: bool) -> Result<api::Actor> {
+        let request = api::SuspendActorRequest {
+            namespace: "agents".into(),
+            name: name.into(),
+            wait,
+            timeout_ms: 10_000,
+        };
+        self.client.suspend_actor(request).await
+    }
+
+    pub(crate) async fn delete(&mut self, name: &str, wait: bool) -> Result<()> {
+        let request = api::DeleteActorRequest {
+            namespace: "agents".into(),
+            name: name.into(),
+            wait,
+            timeout_ms: 20_000,
+        };
+        self.client.delete_actor(request).await.map(drop)
+    }
+
+    pub(crate) async fn show(&mut self, name: &str) -> Result<api::Actor> {
+        let request = api::GetActorRequest {
+            namespace: "agents".into(),
+            name: name.into(),
+        };
+        self.client.get_actor(request).await
+    }
+
+    pub(crate) async fn volumes(&mut self) -> Vec<api::Volume> {
+        let request = api::ListVolumesRequest {
+            page_size: 1,
+            ..Default::default()
+        };
+        self.client.volumes(request).await.unwrap()
+    }
+
+    /// Waits until the actor is in this phase.
+    pub(crate) async fn until(&mut self, name: &str, phase: &str) -> api::Actor {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let actor = self.show(name).await.unwrap();
+            if actor.phase == phase {
+                return actor;
+            }
+            assert!(
+                Instant::now() < end,
+                "still {}: {}",
+                actor.phase,
+                actor.message
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Nothing is left in the driver, and it saw no rule of CSI broken.
+    pub(crate) fn is_clean(&self) {
+        assert_eq!(self.driver.volumes(), Vec::<String>::new());
+        self.kept_the_rules();
+    }
+
+    pub(crate) fn kept_the_rules(&self) {
+        assert_eq!(self.driver.violations(), Vec::<String>::new());
+    }
+}
+
+pub(crate) fn resume(name: &str) -> api::ResumeActorRequest {
+    api::ResumeActorRequest {
+        namespace: "agents".into(),
+        name: name.into(),
+        timeout_ms: 10_000,
+        ..Default::default()
+    }
+}
+
+pub(crate) fn actor(name: &str) -> ActorRef {
+    format!("agents/{name}").parse().unwrap()
+}
+
+async fn serve(
+    dir: &TempDir,
+    node: Arc<FakeNode>,
+) -> (
+    Arc<Control>,
+    Client,
+    CancellationToken,
+    tokio::task::JoinHandle<()>,
+) {
+    let store = RedbStore::open(&dir.path().join("control.redb")).unwrap();
+    let drivers = Registry::new(vec![DriverConfig {
+        name: DRIVER.parse().unwrap(),
+        endpoint: dir.path().join("csi.sock"),
+        call_timeout: Duration::from_secs(5),
+    }]);
+    let control = Control::open(
+        Arc::new(store),
+        Arc::new(drivers),
+        node,
+        "node-a".parse().unwrap(),
+    )
+    .await
+    .unwrap();
+    let socket = dir.path().join("control.sock");
+    let incoming = transport::bind(&socket).await.unwrap();
+    let stop = CancellationToken::new();
+    let server = tonic::transport::Server::builder()
+        .add_service(ControlServer::new(ControlService::new(control.clone())))
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let served = tokio::spawn(async move { server.await.unwrap() });
+    let client = Client::connect(&socket, Duration::from_secs(30))
+        .await
+        .unwrap();
+    (control, client, stop, served)
+}

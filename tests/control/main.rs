@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The control plane over real sockets: verbs in, CSI calls out.
+#![allow(clippy::unwrap_used)] // helpers of tests fail by panicking
+
+mod bench;
+mod cli;
+mod faults;
+mod verbs;
