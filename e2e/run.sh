@@ -76,8 +76,14 @@ clean_up() {
         kill -KILL "$inner" 2>/dev/null || true
         wait "$inner" 2>/dev/null || true
     fi
-    # Children first. One that still has processes stays, and is told below.
-    find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup/*$cgroup*" -exec rmdir {} + 2>/dev/null || true
+    # Children first. What was just killed may take a moment to leave its own;
+    # what stays is told below.
+    local try
+    for try in 1 2 3 4 5 6 7 8 9 10; do
+        find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup/*$cgroup*" -exec rmdir {} + 2>/dev/null || true
+        [ -n "$(find /sys/fs/cgroup -type d -path "/sys/fs/cgroup/*$cgroup*" 2>/dev/null)" ] || break
+        sleep "0.$try"
+    done
     [ -z "$own_skips" ] || rm -f "$own_skips"
 }
 trap clean_up EXIT

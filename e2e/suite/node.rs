@@ -24,8 +24,16 @@ pub(crate) const NAMESPACE: &str = "agents";
 /// Long enough for anything that works, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// What the runtime gives a plugin for one request: twice containerd's own
+/// default, because a machine that stalls for half a second must not fail a
+/// case. We answer within 1.5 s under both.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// The gRPC code for what may succeed later.
 const UNAVAILABLE: i32 = 14;
+
+/// No verb takes so many seconds: one that hangs fails its case.
+const PATIENCE: &str = "90";
 
 /// What a node is made of.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +70,15 @@ impl Node {
         for name in ["logs", "tmp"] {
             fs::create_dir(dir.join(name)).expect("the node's directory is new");
         }
-        run(setup.script("node.sh").arg("config").arg(&dir).arg(version));
+        run(setup
+            .script("node.sh")
+            .env(
+                "AV_NRI_REQUEST_TIMEOUT",
+                format!("{}s", REQUEST_TIMEOUT.as_secs()),
+            )
+            .arg("config")
+            .arg(&dir)
+            .arg(version));
         let containerd = start_containerd(&dir, version);
         let cri = connect(&dir).with_cgroup_parent(&place.cgroup_parent);
         run(setup
@@ -185,7 +201,9 @@ impl Node {
     /// Runs `actor-volumes` with these arguments: its standard output, or what
     /// it said on standard error.
     pub(crate) fn av(&self, arguments: &[&str]) -> Result<String, String> {
-        let output = actor_volumes()
+        let output = Command::new("timeout")
+            .args(["--signal", "KILL", PATIENCE])
+            .arg(actor_volumes().get_program())
             .env(
                 "ACTOR_VOLUMES_SOCKET",
                 self.dir.join("run/actor-volumes.sock"),

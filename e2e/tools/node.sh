@@ -16,7 +16,6 @@ version=${3:?a version of containerd}
 config() {
     local runc nri_off=false schema images runtime
     runc=$("$here/setup.sh" --path runc)/runc
-    nri_off=false
     [ "${AV_NRI:-1}" = 1 ] || nri_off=true
     case $version in
         1.7) schema=2 images=io.containerd.grpc.v1.cri runtime=io.containerd.grpc.v1.cri ;;
