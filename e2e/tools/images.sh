@@ -40,7 +40,8 @@ blob() {
 }
 
 # What runs as process 1 does not hear SIGTERM unless it handles it, and sleep
-# and sh do not: the images ask for SIGKILL, so that stopping takes no time.
+# and sh do not: the images ask for SIGKILL, so that stopping takes no time. (A
+# sandbox is killed by containerd in any case.)
 make_image() {
     local name=$1 command=$2 digest descriptor layer config
     mkdir -p "$work/$name/blobs/sha256"
