@@ -70,8 +70,8 @@ keep_debian() {
     }'
 }
 
-# debian_view SUITE: a private apt of one suite, its lists fresh once in a run;
-# sets apt_options. Fails when no mirror of this machine serves the suite.
+# debian_view SUITE: a private apt of one suite; sets apt_options. Fails when no
+# mirror of this machine serves the suite. The mirrors are asked once in a run.
 debian_view() {
     local suite=$1 dir=$cache/apt-$1 uri key
     # Nothing of what the machine has installed or prefers decides a version.
@@ -84,17 +84,21 @@ debian_view() {
         -o APT::Update::Error-Mode=any -o Acquire::Retries=2
         -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30
     )
-    [ "$(cat "$dir/fresh" 2> /dev/null)" != "$$" ] || return 0
+    case $(cat "$dir/asked" 2> /dev/null) in
+        "$$ served") return 0 ;;
+        "$$ nobody") return 1 ;;
+    esac
     command -v apt-get > /dev/null || return 1
     mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
     : > "$dir/status"
     while read -r uri key; do
         echo "deb [signed-by=$key] $uri $suite main" > "$dir/sources.list"
         if apt-get "${apt_options[@]}" -qq update 2> "$dir/log"; then
-            echo "$$" > "$dir/fresh"
+            echo "$$ served" > "$dir/asked"
             return 0
         fi
     done < <(debian_mirrors "$dir/mirrors")
+    echo "$$ nobody" > "$dir/asked"
     return 1
 }
 

@@ -27,11 +27,11 @@ node_dir() {
 
 # node_config DIR VERSION
 node_config() {
-    local dir version=$2
+    local dir version=$2 toml
     dir=$(node_dir "$1") || return
+    toml=$(node_toml) || return
     mkdir -p "$dir"
-    node_toml > "$dir/containerd.toml.new" || return
-    mv "$dir/containerd.toml.new" "$dir/containerd.toml"
+    echo "$toml" > "$dir/containerd.toml"
 }
 
 # The configuration for $version in $dir.
@@ -150,9 +150,8 @@ node_up() {
         node_fail "$dir is not empty; a node that was left there ends with: node.sh down $dir" || return
     fi
     bin=$("$node_here/setup.sh" --path "containerd-$2") || return
-    mkdir -p "$dir"
-    touch "$dir/made-by-node-up"
     node_config "$dir" "$2" || return
+    touch "$dir/made-by-node-up"
     # containerd looks for its shim in PATH.
     PATH=$bin:$PATH setsid "$bin/containerd" --config "$dir/containerd.toml" \
         > "$dir/containerd.log" 2>&1 < /dev/null &

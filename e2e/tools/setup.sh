@@ -51,7 +51,7 @@ recipe() {
 # pin: a file named by the pin tells which.
 find_tool() {
     local line
-    line=$(recipe "$1")
+    line=$(recipe "$1") || exit 1
     read -ra recipe <<< "$line"
     case ${recipe[0]} in
         deb)
