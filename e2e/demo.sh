@@ -15,9 +15,21 @@ repo=$(dirname "$here")
 
 fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 
+bold='' plain=''
+if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; fi
+say() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
+
 # Lines that begin with a dollar sign are the commands, as you would type them.
-say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
-show() { printf '$ %s\n' "$*"; }
+show() {
+    local word line='$'
+    for word; do
+        case $word in
+            *' '*) line+=" '$word'" ;;
+            *) line+=" $word" ;;
+        esac
+    done
+    printf '%s\n' "$line"
+}
 
 # run COMMAND...: shows it, runs it, shows what it prints.
 run() {
@@ -66,8 +78,11 @@ outside() {
         fail "containerd could not be set up: is a Debian package source in reach?"
     (cd "$repo" && cargo build --locked --workspace --bins)
     local status=0
-    unshare --mount --propagation private --pid --fork --mount-proc --kill-child \
-        "$BASH" "$here/demo.sh" inside || status=$?
+    # What runs inside ends with this script, however it ends.
+    trap 'exit 130' INT TERM HUP
+    setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --mount-proc --kill-child \
+        "$BASH" "$here/demo.sh" inside &
+    wait "$!" || status=$?
     find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup/*$cgroup*" -exec rmdir {} + 2>/dev/null || true
     exit "$status"
 }
@@ -145,7 +160,7 @@ bring_up() {
 cri() { testkit-cri "$base/c.sock" --cgroup-parent "$cgroup" "$@"; }
 
 the_story() {
-    local annotations pod agent found
+    local pod agent found
 
     say "the operator says where volumes come from"
     cat >class.yaml <<-'END'
@@ -184,10 +199,12 @@ the_story() {
     promised "the backend has one volume" 1 "$(find backend/volumes -mindepth 1 -maxdepth 1 | wc -l)"
 
     say "it is resumed on this node: the answer is what its pod must carry"
-    let_be annotations actor-volumes actor resume agents/my-agent-1 --node node-a
+    show actor-volumes actor resume agents/my-agent-1 --node node-a '>' annotations.json
+    actor-volumes actor resume agents/my-agent-1 --node node-a >annotations.json
+    run cat annotations.json
 
     say "a pod with these annotations; nothing else in it speaks of volumes"
-    let_be pod cri run-pod agents first-pod "$annotations"
+    let_be pod cri run-pod agents first-pod annotations.json
     let_be agent cri run "$pod" agent
     run cri exec "$agent" /bin/busybox sh -c 'echo "what I learned today" > /my-data/memory && ls -l /my-data'
 
@@ -198,8 +215,9 @@ the_story() {
     promised "nothing of the volume is mounted any more" "" "$(grep -o " $base/m/[^ ]*" /proc/self/mountinfo || true)"
 
     say "it is resumed in a new sandbox, and its data is there"
-    let_be annotations actor-volumes actor resume agents/my-agent-1 --node node-a
-    let_be pod cri run-pod agents second-pod "$annotations"
+    show actor-volumes actor resume agents/my-agent-1 --node node-a '>' annotations.json
+    actor-volumes actor resume agents/my-agent-1 --node node-a >annotations.json
+    let_be pod cri run-pod agents second-pod annotations.json
     let_be agent cri run "$pod" agent
     let_be found cri exec "$agent" /bin/busybox cat /my-data/memory
     promised "the actor finds what it wrote" "what I learned today" "$found"

@@ -69,9 +69,21 @@ export AV_E2E_VERSIONS="${versions[*]}" AV_E2E_MAIN_VERSION=$main
 export AV_E2E_BASE=/run/av AV_E2E_IMAGES=/run/av-images AV_E2E_CGROUP=$cgroup
 [ -z "${AV_E2E_LOGS:-}" ] || mkdir -p "$AV_E2E_LOGS"
 
+inner=
 clean_up() {
-    # Children first. One that still has processes stays, and is told below.
-    find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup/*$cgroup*" -exec rmdir {} + 2>/dev/null || true
+    if [ -n "$inner" ]; then
+        # unshare itself is deaf to gentler signals.
+        kill -KILL "$inner" 2>/dev/null || true
+        wait "$inner" 2>/dev/null || true
+    fi
+    # Children first. What was just killed may take a moment to leave its own;
+    # what stays is told below.
+    local try
+    for try in 1 2 3 4 5 6 7 8 9 10; do
+        find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup/*$cgroup*" -exec rmdir {} + 2>/dev/null || true
+        [ -n "$(find /sys/fs/cgroup -type d -path "/sys/fs/cgroup/*$cgroup*" 2>/dev/null)" ] || break
+        sleep "0.$try"
+    done
     [ -z "$own_skips" ] || rm -f "$own_skips"
 }
 trap clean_up EXIT
@@ -98,9 +110,14 @@ inside='
 '
 say "containerd ${versions[*]}, whole list on $main"
 status=0
-unshare --mount --propagation private --pid --fork --mount-proc --kill-child \
+# They end with this script, however it ends.
+setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --mount-proc --kill-child \
     sh -c "$inside" e2e "$here/tools" \
-    "$program" --test-threads "${AV_E2E_THREADS:-2}" ${arguments[@]+"${arguments[@]}"} || status=$?
+    "$program" --test-threads "${AV_E2E_THREADS:-2}" ${arguments[@]+"${arguments[@]}"} &
+inner=$!
+trap 'exit 130' INT TERM HUP
+wait "$inner" || status=$?
+inner=
 
 [ -z "$own_skips" ] || cat "$own_skips" >&2
 clean_up

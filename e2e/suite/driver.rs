@@ -3,6 +3,8 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
+use serde_json::{Value, json};
+
 use crate::{
     leaks,
     setup::{actor_volumes, setup, testkit},
@@ -99,7 +101,7 @@ impl Driver {
 
 /// How many calls of this name testkit's driver has written down.
 pub(crate) fn calls(dir: &Path, method: &str) -> usize {
-    let of = |line: &&serde_json::Value| line["method"] == method;
+    let of = |line: &&Value| line["method"] == method;
     lines(&dir.join(CALLS)).iter().filter(of).count()
 }
 
@@ -113,16 +115,31 @@ pub(crate) fn violations(dir: &Path) -> Vec<String> {
 
 /// Makes testkit's driver answer calls of this name so much later.
 pub(crate) fn set_delay(dir: &Path, method: &str, delay: Duration) {
-    let text = serde_json::json!({ "delay_ms": { method: delay.as_millis() } }).to_string();
+    let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+    set_faults(dir, &json!({ "delay_ms": { method: delay } }));
+}
+
+/// Makes testkit's driver leave calls of this name without an answer until
+/// another fault is set.
+pub(crate) fn set_hang(dir: &Path, method: &str) {
+    set_faults(dir, &json!({ "hang": { method: true } }));
+}
+
+/// Ends all faults.
+pub(crate) fn clear_faults(dir: &Path) {
+    set_faults(dir, &json!({}));
+}
+
+fn set_faults(dir: &Path, faults: &Value) {
     // Renamed into place: the driver may read it at any moment.
     let new = dir.join("csi-control.new");
-    fs::write(&new, text)
+    fs::write(&new, faults.to_string())
         .and_then(|()| fs::rename(&new, dir.join(CONTROL)))
         .expect("the node's directory takes files");
 }
 
 /// The values of a file with one JSON value a line; none when it is not there.
-fn lines(file: &Path) -> Vec<serde_json::Value> {
+fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap_or_default();
     let value = |line: &str| serde_json::from_str(line).ok();
     text.lines().filter_map(value).collect()

@@ -22,6 +22,15 @@ struct Process {
     zombie: bool,
 }
 
+impl Process {
+    fn kill(&self) {
+        if let Some(pid) = Pid::from_raw(self.pid) {
+            // It may have ended meanwhile.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
 fn processes() -> Vec<Process> {
     let mut found = Vec::new();
     let Ok(entries) = fs::read_dir("/proc") else {
@@ -127,14 +136,22 @@ pub(crate) fn left_behind(dir: &Path, cgroup_parent: &str) -> Vec<String> {
     left
 }
 
+/// Ends the shim of a sandbox: containerd 2 leaves it behind where the sandbox's
+/// process was killed from outside.
+pub(crate) fn end_shim(dir: &Path, sandbox: &str) {
+    let own = format!("-id {sandbox} ");
+    for process in processes_of(dir, sandbox) {
+        if process.command.contains("containerd-shim") && process.command.contains(&own) {
+            process.kill();
+        }
+    }
+}
+
 /// Ends all that is left of a node, by force. A case that failed must not
 /// disturb the next one.
 pub(crate) fn sweep(dir: &Path, cgroup_parent: &str) {
     for process in processes_of(dir, cgroup_parent) {
-        if let Some(pid) = Pid::from_raw(process.pid) {
-            // It may have ended meanwhile.
-            let _ = kill_process(pid, Signal::KILL);
-        }
+        process.kill();
     }
     for mount in mounts_below(dir).into_iter().rev() {
         let _ = unmount(&mount, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);

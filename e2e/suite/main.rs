@@ -16,7 +16,7 @@ use std::{
     io::Write,
     panic::{self, AssertUnwindSafe},
     process::ExitCode,
-    sync::RwLock,
+    sync::{Mutex, RwLock},
     time::Instant,
 };
 
@@ -117,6 +117,9 @@ fn main() -> ExitCode {
         libtest_mimic::run(&arguments, trials).exit();
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
+    for line in NOTES.lock().unwrap_or_else(|e| e.into_inner()).iter() {
+        println!("    {line}");
+    }
     let left = leaks::left_by_suite(&setup().base, &loops_before);
     for line in &left {
         eprintln!("left behind by the suite: {line}");
@@ -126,6 +129,14 @@ fn main() -> ExitCode {
     }
     println!("nothing was left behind: no mount, loop device, process or directory");
     ExitCode::SUCCESS
+}
+
+/// What is told after the results.
+static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Keeps a line for the end of the report.
+pub(crate) fn note(line: String) {
+    NOTES.lock().unwrap_or_else(|e| e.into_inner()).push(line);
 }
 
 /// Runs one case on a node of its own and looks at what it left.
@@ -145,13 +156,13 @@ fn run(case: &Case, version: &str) -> Result<(), Failed> {
     let shown = start.elapsed();
     let tails = env::var_os("AV_E2E_TAILS").map(|_| node.tails());
     let left = guard(|| node.finish()).map_err(Failed::from)?;
-    eprintln!(
-        "    {}: up {:.1} s, shown {:.1} s, gone {:.1} s",
+    note(format!(
+        "{}: up {:.1} s, shown {:.1} s, gone {:.1} s",
         case.name,
         up.as_secs_f32(),
         shown.as_secs_f32(),
         start.elapsed().as_secs_f32()
-    );
+    ));
     drop((shared, alone));
     if let Some(tails) = tails {
         eprintln!("{tails}");

@@ -24,6 +24,17 @@ pub(crate) const NAMESPACE: &str = "agents";
 /// Long enough for anything that works, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// What the runtime gives a plugin for one request: twice containerd's own
+/// default, because a machine that stalls for half a second must not fail a
+/// case. We answer within 1.5 s under both.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The gRPC code for what may succeed later.
+const UNAVAILABLE: i32 = 14;
+
+/// No verb takes so many seconds: one that hangs fails its case.
+const PATIENCE: &str = "90";
+
 /// What a node is made of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Options {
@@ -42,6 +53,8 @@ pub(crate) struct Node {
     driver: Option<Daemon>,
     serve: Option<Daemon>,
     pods: u32,
+    /// The last to be dropped: the daemons are gone by then.
+    _place: Place,
 }
 
 impl Node {
@@ -49,14 +62,25 @@ impl Node {
     pub(crate) fn start(version: &str, options: Options) -> Self {
         let setup = setup();
         let dir = setup.new_dir();
+        let number = dir.file_name().expect("made by new_dir").to_string_lossy();
+        let place = Place {
+            cgroup_parent: format!("{}-{number}", setup.cgroup),
+            dir: dir.clone(),
+        };
         for name in ["logs", "tmp"] {
             fs::create_dir(dir.join(name)).expect("the node's directory is new");
         }
-        run(setup.script("node.sh").arg("config").arg(&dir).arg(version));
-        let number = dir.file_name().expect("made by new_dir").to_string_lossy();
-        let cgroup_parent = format!("{}-{number}", setup.cgroup);
+        run(setup
+            .script("node.sh")
+            .env(
+                "AV_NRI_REQUEST_TIMEOUT",
+                format!("{}s", REQUEST_TIMEOUT.as_secs()),
+            )
+            .arg("config")
+            .arg(&dir)
+            .arg(version));
         let containerd = start_containerd(&dir, version);
-        let cri = connect(&dir).with_cgroup_parent(&cgroup_parent);
+        let cri = connect(&dir).with_cgroup_parent(&place.cgroup_parent);
         run(setup
             .script("node.sh")
             .arg("import")
@@ -66,11 +90,12 @@ impl Node {
             cri,
             options,
             version: version.to_owned(),
-            cgroup_parent,
+            cgroup_parent: place.cgroup_parent.clone(),
             containerd,
             driver: None,
             serve: None,
             pods: 0,
+            _place: place,
         };
         if options.driver.is_some() {
             node.start_driver();
@@ -176,7 +201,9 @@ impl Node {
     /// Runs `actor-volumes` with these arguments: its standard output, or what
     /// it said on standard error.
     pub(crate) fn av(&self, arguments: &[&str]) -> Result<String, String> {
-        let output = actor_volumes()
+        let output = Command::new("timeout")
+            .args(["--signal", "KILL", PATIENCE])
+            .arg(actor_volumes().get_program())
             .env(
                 "ACTOR_VOLUMES_SOCKET",
                 self.dir.join("run/actor-volumes.sock"),
@@ -249,6 +276,16 @@ impl Node {
     /// Makes testkit's driver answer calls of this name so much later.
     pub(crate) fn driver_delay(&self, method: &str, delay: Duration) {
         driver::set_delay(&self.dir, method, delay);
+    }
+
+    /// Makes testkit's driver leave calls of this name without an answer.
+    pub(crate) fn driver_hang(&self, method: &str) {
+        driver::set_hang(&self.dir, method);
+    }
+
+    /// Makes testkit's driver well again.
+    pub(crate) fn driver_well(&self) {
+        driver::clear_faults(&self.dir);
     }
 
     // --- pods
@@ -380,7 +417,11 @@ impl Node {
         let Some(driver) = self.options.driver else {
             return left;
         };
-        for actor in self.actors() {
+        let actors = self.actors().unwrap_or_else(|e| {
+            left.push(format!("actor ls: {e}"));
+            Vec::new()
+        });
+        for actor in actors {
             for verb in ["suspend", "delete"] {
                 if let Err(e) = self.av(&["actor", verb, &actor, "--wait"]) {
                     left.push(format!("actor {verb} {actor}: {e}"));
@@ -397,17 +438,16 @@ impl Node {
     }
 
     /// All actors, as `namespace/name`.
-    pub(crate) fn actors(&self) -> Vec<String> {
-        let Ok(text) = self.av(&["actor", "ls", "-o", "json"]) else {
-            return vec!["(actor ls does not answer)".to_owned()];
-        };
-        let list: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    fn actors(&self) -> Result<Vec<String>, String> {
+        let text = self.av(&["actor", "ls", "-o", "json"])?;
+        let list: Vec<serde_json::Value> =
+            serde_json::from_str(&text).map_err(|e| format!("{e}: {text}"))?;
+        let word = |v: &serde_json::Value| v.as_str().map(str::to_owned);
         let name = |a: &serde_json::Value| {
-            let part = |key: &str| a.get(key)?.as_str();
-            Some(format!("{}/{}", part("namespace")?, part("name")?))
+            Some(format!("{}/{}", word(&a["namespace"])?, word(&a["name"])?))
         };
-        let list = list.as_array().cloned().unwrap_or_default();
-        list.iter().filter_map(name).collect()
+        let names: Option<Vec<String>> = list.iter().map(name).collect();
+        names.ok_or_else(|| format!("an actor without a name: {text}"))
     }
 
     /// The ends of all logs, for the report of a case that failed.
@@ -419,29 +459,29 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+/// What a node takes up on the machine. Ends by force what is left of it.
+struct Place {
+    dir: PathBuf,
+    cgroup_parent: String,
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        self.serve = None;
-        self.driver = None;
-        self.containerd.kill();
         if let Some(keep) = &setup().keep_logs {
             let to = keep.join(self.dir.file_name().unwrap_or_default());
-            let _ = run_quietly(
-                Command::new("cp")
-                    .arg("-r")
-                    .arg(self.dir.join("logs"))
-                    .arg(to),
-            );
+            let logs = self.dir.join("logs");
+            // Only for who looks for the reason of a failure: nothing depends on it.
+            let _ = run_quietly(Command::new("cp").arg("-rT").arg(logs).arg(to));
         }
         leaks::sweep(&self.dir, &self.cgroup_parent);
         leaks::remove_cgroup_parent(&self.cgroup_parent);
     }
 }
 
-/// Whether a kubelet's next try may succeed, by what our plugin promises in
-/// its message: the runtime does not hand its code on.
+/// Whether the next try may succeed, as a kubelet is told: the plugin's code,
+/// handed on by the runtime.
 pub(crate) fn is_retryable(refusal: &Refusal) -> bool {
-    refusal.message.contains("retry")
+    refusal.code == UNAVAILABLE
 }
 
 /// The end of a log.

@@ -33,7 +33,7 @@ use tonic::transport::Server;
 pub use fault::Fault;
 use fault::Faults;
 use model::Model;
-use server::Services;
+use server::{OpenCall, Services};
 
 /// Where the files of volumes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +139,7 @@ pub(crate) struct Shared {
     calls: Mutex<Vec<Call>>,
     violations: Mutex<Vec<String>>,
     /// Calls whose caller still waits, by volume.
-    open: Mutex<HashMap<String, usize>>,
+    open: Mutex<HashMap<String, Vec<Arc<OpenCall>>>>,
     /// Volumes that the driver works on, whether anyone waits or not.
     busy: Mutex<HashSet<String>>,
 }

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -105,6 +106,10 @@ impl Bench {
             stop,
             served,
         }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("control.sock")
     }
 
     /// Ends the control plane in the midst of whatever it does, and starts another

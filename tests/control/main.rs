@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)] // helpers of tests fail by panicking
 
 mod bench;
+mod cli;
 mod faults;
 mod verbs;

@@ -33,6 +33,7 @@ async fn an_actor_lives_from_create_to_delete() {
     assert!(grant.volumes[0].publish_context.contains_key("token"));
     let attachments = &first.annotations["actor-volumes.dev/attachments"];
     assert!(attachments.contains(&grant.volumes[0].volume_id));
+    assert!(!attachments.contains("token"), "a context is handed out");
     // The very same word again.
     assert_eq!(
         bench.resume("a").await.unwrap().annotations,

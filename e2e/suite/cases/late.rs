@@ -11,6 +11,7 @@ use crate::{
     Case,
     daemon::{until_true, while_true},
     driver::Driver,
+    leaks,
     node::{Node, SOON, is_retryable},
 };
 
@@ -84,4 +85,5 @@ fn a_sandbox_that_is_not_ready_keeps_its_volume_until_its_container_is_gone(node
     node.suspend("a");
     assert_eq!(node.held_mounts(), [""; 0]);
     node.remove_pod(&pod);
+    leaks::end_shim(&node.dir, &pod.id);
 }

@@ -14,6 +14,7 @@ use crate::{
     Case,
     driver::Driver,
     node::{Node, is_retryable},
+    note,
 };
 
 /// How many pods wait.
@@ -32,6 +33,10 @@ const SAMPLES: usize = 60;
 /// something, the waiting must not.
 const FACTOR: u32 = 5;
 
+/// A median below this counts as this: a few milliseconds more are the load of
+/// the machine. One pod that waits costs its neighbours over a second.
+const FLOOR: Duration = Duration::from_millis(20);
+
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new(
@@ -45,7 +50,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn foreign_pods_keep_their_pace_while_a_hundred_wait_for_a_slow_driver(node: &mut Node) {
     prepare(node);
-    node.driver_delay("NodePublishVolume", Duration::from_secs(600));
+    node.driver_hang("NodePublishVolume");
     let names: Vec<String> = (0..PODS).map(|i| format!("a{i}")).collect();
     for name in &names {
         node.must(&["actor", "create", &qualified(name), "--template", SHARED]);
@@ -61,10 +66,13 @@ fn foreign_pods_keep_their_pace_while_a_hundred_wait_for_a_slow_driver(node: &mu
     let refused = AtomicUsize::new(0);
     let done = AtomicBool::new(false);
     let (pressed, waited) = thread::scope(|scope| {
-        for share in pods.chunks(PODS.div_ceil(CLIENTS)) {
-            let (cri, refused, done) = (node.cri.clone(), &refused, &done);
-            scope.spawn(move || keep_trying(&cri, share, refused, done));
-        }
+        let clients: Vec<_> = pods
+            .chunks(PODS.div_ceil(CLIENTS))
+            .map(|share| {
+                let (cri, refused, done) = (node.cri.clone(), &refused, &done);
+                scope.spawn(move || keep_trying(&cri, share, refused, done))
+            })
+            .collect();
         let start = Instant::now();
         let pressed = sample(&node.cri, &foreign, "while");
         // At least one whole round of tries lies within the measure.
@@ -72,24 +80,29 @@ fn foreign_pods_keep_their_pace_while_a_hundred_wait_for_a_slow_driver(node: &mu
             thread::sleep(Duration::from_millis(20));
         }
         done.store(true, Ordering::Relaxed);
+        for client in clients {
+            let tried = client.join().expect("it does not panic");
+            tried.unwrap_or_else(|e| panic!("a try ended otherwise than promised: {e}"));
+        }
         (pressed, start.elapsed())
     });
+    node.driver_well();
     let refused = refused.into_inner();
     let slow = pressed
         .iter()
         .filter(|d| **d > Duration::from_millis(500))
         .count();
-    eprintln!(
-        "    {refused} tries refused in {:.1} s; foreign creation: median {:?} before, {:?} meanwhile; {slow} of {SAMPLES} over 0.5 s",
+    note(format!(
+        "{refused} tries refused in {:.1} s; foreign creation: median {:?} before, {:?} meanwhile; {slow} of {SAMPLES} over 0.5 s",
         waited.as_secs_f32(),
         median(&usual),
         median(&pressed),
-    );
+    ));
     assert!(
         refused >= PODS,
         "only {refused} tries were made: the measure says nothing"
     );
-    assert!(median(&pressed) < FACTOR * median(&usual).max(Duration::from_millis(5)));
+    assert!(median(&pressed) < FACTOR * median(&usual).max(FLOOR));
     assert!(
         slow * 4 <= SAMPLES,
         "{slow} of {SAMPLES} foreign creations took over 0.5 s"
@@ -97,20 +110,29 @@ fn foreign_pods_keep_their_pace_while_a_hundred_wait_for_a_slow_driver(node: &mu
 }
 
 /// One client: its pods one after another, each about once every [`EVERY`].
-fn keep_trying(cri: &Cri, pods: &[Pod], refused: &AtomicUsize, done: &AtomicBool) {
+/// Every try must be refused retryably: the driver never answers.
+fn keep_trying(
+    cri: &Cri,
+    pods: &[Pod],
+    refused: &AtomicUsize,
+    done: &AtomicBool,
+) -> Result<(), String> {
     let pause = EVERY / u32::try_from(pods.len()).unwrap_or(1);
     let spec = ContainerSpec::idle("agent");
     for pod in pods.iter().cycle() {
         if done.load(Ordering::Relaxed) {
-            return;
+            break;
         }
-        let refusal = cri
-            .create_container(pod, &spec)
-            .expect_err("the driver never answers");
-        assert!(is_retryable(&refusal), "{refusal}");
-        refused.fetch_add(1, Ordering::Relaxed);
+        match cri.create_container(pod, &spec) {
+            Ok(_) => return Err("a container was created without its volume".to_owned()),
+            Err(refusal) if is_retryable(&refusal) => {
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(refusal) => return Err(refusal.to_string()),
+        }
         thread::sleep(pause);
     }
+    Ok(())
 }
 
 /// How long the creation of containers takes that have nothing to do with us.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A driver that takes longer than the runtime waits for a plugin.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use testkit::cri::ContainerSpec;
 
@@ -9,11 +9,8 @@ use super::{SHARED, create, prepare};
 use crate::{
     Case,
     driver::Driver,
-    node::{Node, is_retryable},
+    node::{Node, REQUEST_TIMEOUT, is_retryable},
 };
-
-/// What the runtime gives a plugin for one request; node.sh sets it.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -55,6 +52,6 @@ fn a_driver_slower_than_the_runtime_is_waited_for_by_retries(node: &mut Node) {
         connections,
         "the plugin stayed connected"
     );
-    node.driver_delay("NodePublishVolume", Duration::ZERO);
+    node.driver_well();
     node.remove_pod(&pod);
 }

@@ -66,7 +66,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         12 => (0..4usize, fate).prop_map(|(n, f)| Op::Step(n, f)),
         2 => Just(Op::PodComes),
         2 => Just(Op::PodGoes),
-        1 => any::<u8>().prop_map(Op::Wait),
+        4 => any::<u8>().prop_map(Op::Wait),
         1 => Just(Op::Crash),
     ];
     proptest::collection::vec(op, 0..80)
@@ -288,7 +288,7 @@ impl Sim {
         }
         let outcome = match fate {
             Fate::NeverArrived => Outcome::failed("gone", Kind::Unavailable, false),
-            Fate::Refused => Outcome::failed("no", Kind::InvalidInput, true),
+            Fate::Refused => Outcome::failed("no", self.refusal(&before, step), true),
             _ => self.effect(&before, step),
         };
         let outcome = match fate {
@@ -304,17 +304,20 @@ impl Sim {
             }
             _ => outcome,
         };
-        // A driver that refuses to create has nothing under that name.
-        if fate == Fate::Refused
-            && let Step::Create { volume } = step
-            && self.world.volumes.contains_key(&volume.csi_name())
-        {
-            let outcome = self.effect(&before, step);
-            finish(&mut self.state, step, outcome, self.now, 0.5);
-        } else {
-            finish(&mut self.state, step, outcome, self.now, 0.5);
-        }
+        finish(&mut self.state, step, outcome, self.now, 0.5);
         self.commit();
+    }
+
+    /// A driver may refuse to make a volume again though it made it before, when
+    /// it looks at its limits first. Whoever wants to delete is told that nothing
+    /// is there only where that is true; else that he has no right to ask.
+    fn refusal(&self, at: &State, step: &Step) -> Kind {
+        let record = &at.volumes[step.volume()];
+        let there = self.world.volumes.contains_key(&record.create.name);
+        if there && record.phase == VolumePhase::Deleting {
+            return Kind::PermissionDenied;
+        }
+        Kind::InvalidInput
     }
 
     fn effect(&mut self, at: &State, step: &Step) -> Outcome {
@@ -408,6 +411,7 @@ proptest! {
         attaches in any::<bool>(),
         retain in any::<bool>(),
         first_consumer in any::<bool>(),
+        once_more in any::<bool>(),
         ops in ops(),
     ) {
         let policy = if retain { ReclaimPolicy::Retain } else { ReclaimPolicy::Delete };
@@ -423,7 +427,7 @@ proptest! {
         let phase = sim.phase();
         prop_assert!(matches!(phase, Some(ActorPhase::Suspended) | None), "{phase:?}");
         // It can always be resumed again.
-        if phase.is_some() {
+        if phase.is_some() && once_more {
             sim.run(&Op::Resume(0));
             sim.calm_down();
             prop_assert_eq!(sim.phase(), Some(ActorPhase::Resumed));
@@ -442,4 +446,17 @@ proptest! {
         prop_assert!(retain || kept.is_empty());
         prop_assert!(sim.world.revoked.keys().all(|k| kept.contains(&k.0)));
     }
+}
+
+#[test]
+fn a_create_that_was_never_answered_is_looked_for_even_after_a_no() {
+    let mut sim = Sim::new(false, ReclaimPolicy::Delete, false);
+    sim.run(&Op::Step(0, Fate::AnswerLost));
+    sim.run(&Op::Wait(1));
+    sim.run(&Op::Step(0, Fate::Refused));
+    assert!(!sim.world.volumes.is_empty());
+    sim.delete();
+    sim.calm_down();
+    assert_eq!(sim.phase(), None);
+    assert!(sim.world.volumes.is_empty());
 }

@@ -9,7 +9,7 @@ use actor_volumes_testkit::cri::{Annotations, ContainerSpec, Cri, PodSpec, Refus
 const USAGE: &str = "\
 usage: testkit-cri SOCKET [--cgroup-parent PATH] VERB …
   version                                    print the runtime's version
-  run-pod NAMESPACE NAME [ANNOTATIONS]       run a sandbox, print its id; ANNOTATIONS is a JSON object
+  run-pod NAMESPACE NAME [FILE]              run a sandbox, print its id; FILE has its annotations, a JSON object
   run POD NAME [COMMAND…]                    create and start a container, print its id; it waits for ever by default
   exec CONTAINER COMMAND…                    run a command in it; the exit status is the command's
   stop CONTAINER | rm CONTAINER              stop, remove a container
@@ -44,7 +44,10 @@ fn run(words: &[&str]) -> Result<ExitCode, String> {
     match verb {
         ["version"] => println!("{}", cri.version().map_err(refused)?),
         ["run-pod", namespace, name] => run_pod(&cri, namespace, name, "{}")?,
-        ["run-pod", namespace, name, json] => run_pod(&cri, namespace, name, json)?,
+        ["run-pod", namespace, name, file] => {
+            let json = std::fs::read_to_string(file).map_err(|e| format!("{file}: {e}"))?;
+            run_pod(&cri, namespace, name, &json)?;
+        }
         ["run", pod, name, command @ ..] => {
             let spec = match command {
                 [] => ContainerSpec::idle(name),

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The three services on the wire.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use actor_volumes::proto::csi::{
     self as wire,
@@ -22,12 +28,34 @@ use super::{
 type Answer<T> = Result<Response<T>, Status>;
 
 /// One call whose caller still waits.
-struct Open(Arc<Shared>, String);
+struct Open {
+    shared: Arc<Shared>,
+    volume: String,
+    call: Arc<OpenCall>,
+}
+
+/// What is known of such a call.
+#[derive(Default)]
+pub(super) struct OpenCall {
+    answered: AtomicBool,
+    /// Calls on the same volume that came meanwhile, and when.
+    joined: Mutex<Vec<(Instant, String)>>,
+}
+
+/// A caller that gives up and calls again at once may be heard in the other
+/// order: so long the end of its first call may be late.
+const LATE: Duration = Duration::from_millis(250);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if let Some(n) = lock(&self.0.open).get_mut(&self.1) {
-            *n -= 1;
+        if let Some(calls) = lock(&self.shared.open).get_mut(&self.volume) {
+            calls.retain(|c| !Arc::ptr_eq(c, &self.call));
+        }
+        let answered = self.call.answered.load(Ordering::Relaxed);
+        for (at, text) in lock(&self.call.joined).drain(..) {
+            if answered || at.elapsed() > LATE {
+                self.shared.violation(text);
+            }
         }
     }
 }
@@ -50,7 +78,7 @@ impl Shared {
         act: impl FnOnce(&Options, &mut Model) -> Result<T, Refused> + Send + 'static,
     ) -> Answer<T> {
         let seq = self.arrived(method, volume, path);
-        let _open = self.opened(method, volume);
+        let open = self.opened(method, volume);
         let (shared, volume) = (self.clone(), volume.to_owned());
         let body = tokio::spawn(async move {
             let result = shared.clone().body(method, volume, act).await;
@@ -59,23 +87,28 @@ impl Shared {
             result
         });
         let done = body.await.map_err(|e| Status::internal(e.to_string()))?;
+        open.call.answered.store(true, Ordering::Relaxed);
         done.map(Response::new)
     }
 
     /// A caller has at most one call in flight for a volume.
     fn opened(self: &Arc<Self>, method: &str, volume: &str) -> Open {
-        let others = {
+        let call = Arc::<OpenCall>::default();
+        if !volume.is_empty() {
             let mut open = lock(&self.open);
-            let n = open.entry(volume.into()).or_default();
-            *n += 1;
-            *n - 1
-        };
-        if others > 0 && !volume.is_empty() {
-            self.violation(format!(
-                "{method} {volume} while another call on the volume is in flight"
-            ));
+            let calls = open.entry(volume.into()).or_default();
+            for other in calls.iter() {
+                let text =
+                    format!("{method} {volume} while another call on the volume is in flight");
+                lock(&other.joined).push((Instant::now(), text));
+            }
+            calls.push(call.clone());
         }
-        Open(self.clone(), volume.into())
+        Open {
+            shared: self.clone(),
+            volume: volume.into(),
+            call,
+        }
     }
 
     async fn body<T>(
