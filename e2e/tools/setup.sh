@@ -5,34 +5,40 @@
 #   setup.sh [NAME...]     set up these, or all
 #   setup.sh --path NAME   print the directory of NAME's programs, or fail
 #   setup.sh --list        print what is there: name, version, directory
+#   setup.sh --try NAME    run each of NAME's programs once, or fail
 #
 # A tool that this machine cannot have (no Go, no package source) is skipped by
 # name: a line in the file that AV_SKIPS names. A tool that breaks is an error.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+cache=${AV_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/actor-volumes/tools}
 # shellcheck source=versions.sh
 . "$here/versions.sh"
+# shellcheck source=debian.sh
+. "$here/debian.sh"
 
-cache=${AV_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/actor-volumes/tools}
 all=(containerd-1.7 runc crun busybox-static containerd-2.3 containerd-2.1 crictl csi-driver-host-path csi-sanity)
-gpath=github.com/containerd/containerd/v2/cmd
+gpath=github.com/containerd/containerd/v2
+# The status of a tool that this machine cannot have.
+cannot_have=75
 
 fail() { echo "setup: $*" >&2; exit 1; }
 
 skip() {
     echo "$1: skipped, $2"
     echo "skip $1: $2" >> "${AV_SKIPS:-/dev/null}"
+    exit "$cannot_have"
 }
 
 # What a tool is made of: kind, then what the kind needs.
 recipe() {
     case $1 in
-        containerd-1.7) echo "deb $deb_containerd_1_7 usr/bin" ;;
-        runc) echo "deb $deb_runc usr/sbin" ;;
-        crun) echo "deb $deb_crun usr/bin" ;;
-        busybox-static) echo "deb $deb_busybox bin" ;;
-        containerd-2.1) echo "go $containerd_2_1 $gpath/containerd $gpath/containerd-shim-runc-v2 $gpath/ctr" ;;
-        containerd-2.3) echo "go $containerd_2_3 $gpath/containerd $gpath/containerd-shim-runc-v2 $gpath/ctr" ;;
+        containerd-1.7) echo "deb $deb_containerd_1_7" ;;
+        runc) echo "deb $deb_runc" ;;
+        crun) echo "deb $deb_crun" ;;
+        busybox-static) echo "deb $deb_busybox" ;;
+        containerd-2.1) echo "go $containerd_2_1 $gpath/cmd/containerd $gpath/cmd/containerd-shim-runc-v2 $gpath/cmd/ctr" ;;
+        containerd-2.3) echo "go $containerd_2_3 $gpath/cmd/containerd $gpath/cmd/containerd-shim-runc-v2 $gpath/cmd/ctr" ;;
         crictl) echo "go $cri_tools sigs.k8s.io/cri-tools/cmd/crictl" ;;
         csi-driver-host-path) echo "go $csi_driver_host_path github.com/kubernetes-csi/drivers/app/hostpathplugin" ;;
         csi-sanity) echo "go $csi_test github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity" ;;
@@ -40,150 +46,177 @@ recipe() {
     esac
 }
 
-# The directory of a tool: keyed by the pin, so that a new pin is a new tool.
-prefix() {
-    local kind a b c
-    # shellcheck disable=SC2034
-    read -r kind a b c _ <<< "$(recipe "$1")"
-    if [ "$kind" = deb ]; then echo "$cache/$1-$c"; else echo "$cache/$1-${a#v}"; fi
-}
-
-bindir() {
-    local kind rest
-    read -r kind rest <<< "$(recipe "$1")"
-    if [ "$kind" = deb ]; then echo "$(prefix "$1")/${rest##* }"; else echo "$(prefix "$1")/bin"; fi
-}
-
-# A private view of one Debian suite: mirror and key are those that the machine's
-# own apt uses, nothing of the machine's is changed.
-apt_for() {
-    local suite=$1 dir=$cache/apt-$1 site key
-    apt_options=(
-        -o "Dir::Etc::sourcelist=$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null
-        -o "Dir::State::lists=$dir/lists" -o "Dir::Cache=$dir/cache"
-        -o APT::Sandbox::User=root -o Debug::NoLocking=1 -o Acquire::Languages=none
-    )
-    [ -e "$dir/.done" ] && return 0
-    command -v apt-get > /dev/null || return 1
-    # The site that serves Debian's main archive, and not security alone.
-    site=$(apt-get indextargets --format '$(SITE) $(CODENAME) $(COMPONENT) $(CREATED_BY)' 2> /dev/null |
-        awk '$3 == "main" && $2 !~ /security|updates|backports/ && $4 == "Packages" {print $1; exit}')
-    [ -n "$site" ] || return 1
-    key=/usr/share/keyrings/debian-archive-keyring.gpg
-    [ -e "$key" ] || return 1
-    mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
-    echo "deb [signed-by=$key] $site $suite main" > "$dir/sources.list"
-    apt-get "${apt_options[@]}" -qq update || return 1
-    touch "$dir/.done"
-}
-
-get_deb() {
-    local name=$1 package=$2 suite=$3 wanted=$4 bin=$5 temp=$6 found
-    if ! apt_for "$suite"; then
-        skip "$name" "no Debian package source can be reached"
-        return 1
-    fi
-    if ! (cd "$temp" && apt-get "${apt_options[@]}" -qq download "$package" > /dev/null); then
-        # The lists may be older than the archive.
-        rm -f "$cache/apt-$suite/.done"
-        apt_for "$suite" && (cd "$temp" && apt-get "${apt_options[@]}" -qq download "$package" > /dev/null) ||
-            fail "cannot download $package of $suite"
-    fi
-    found=$(dpkg-deb --field "$temp"/*.deb Version)
-    case $found in
-        "$wanted"* | *:"$wanted"*) ;;
-        *) echo "$name: the pin is $wanted, $suite now has $found, which is taken" ;;
+# find_tool NAME: sets recipe, prefix and bin. A directory is named by the
+# version that it holds. For a Debian package that may be a later one than the
+# pin: a file named by the pin tells which.
+find_tool() {
+    local line
+    line=$(recipe "$1") || exit 1
+    read -ra recipe <<< "$line"
+    case ${recipe[0]} in
+        deb)
+            pointer=$cache/$1-${recipe[3]}.got
+            prefix=$cache/$1-$(cat "$pointer" 2> /dev/null || echo none)
+            bin=$prefix/${recipe[4]}
+            ;;
+        go)
+            prefix=$cache/$1-${recipe[1]#v}
+            bin=$prefix/bin
+            ;;
     esac
-    mkdir "$temp/out"
-    dpkg-deb --extract "$temp"/*.deb "$temp/out"
+}
+
+is_there() { find_tool "$1" && [ -e "$prefix/.done" ]; }
+
+# Runs each program of the tool NAME in the directory BIN.
+try() {
+    local name=$1 bin=$2 said
+    said=$(
+        case $name in
+            containerd-*) "$bin/containerd" --version && "$bin/ctr" --version && "$bin/containerd-shim-runc-v2" -v ;;
+            runc | crun | crictl) "$bin/$name" --version ;;
+            busybox-static) "$bin/busybox" true ;;
+            csi-driver-host-path) "$bin/hostpathplugin" -help ;;
+            csi-sanity) "$bin/csi-sanity" -help ;;
+        esac 2>&1
+    ) || fail "$name does not run on this machine: $said"
+}
+
+# get_deb NAME TEMP PACKAGE SUITE WANTED BIN [LIBRARY...]
+get_deb() {
+    local name=$1 temp=$2 package=$3 suite=$4 wanted=$5 bin=$6 deb found library status=0
+    shift 6
+    debian_download "$package" "$suite" "$temp" || status=$?
+    [ "$status" -ne "$cannot_have" ] || skip "$name" "no Debian package source can be reached for $suite"
+    [ "$status" -eq 0 ] || exit 1
+    found=$(dpkg-deb --field "$deb" Version)
+    # Without the epoch: its colon would part a PATH in two.
+    found=${found#*:}
+    case $found in
+        "$wanted" | "$wanted"[!0-9]*) ;;
+        *) echo "$name: the pin is $wanted, $suite has $found, which is taken" ;;
+    esac
+    dpkg-deb --extract "$deb" "$temp/out"
     [ -d "$temp/out/$bin" ] || fail "$package $found has no $bin"
+    for library in "$@"; do
+        debian_download "$library" "$suite" "$temp" || fail "cannot download $library, which $package needs"
+        dpkg-deb --extract "$deb" "$temp/library"
+    done
+    if [ $# -gt 0 ]; then
+        # The library lies beside the program, and a script of the program's name
+        # shows the way. A program that executes itself again keeps it.
+        mkdir "$temp/out/lib"
+        find "$temp/library" -name '*.so.*' -exec cp -P -t "$temp/out/lib" {} +
+        mkdir "$temp/out/real"
+        mv "$temp/out/$bin/$package" "$temp/out/real/"
+        # shellcheck disable=SC2016
+        printf '#!/bin/sh\nup=${0%%/%s/*}\nLD_LIBRARY_PATH=$up/lib exec "$up/real/%s" "$@"\n' \
+            "$bin" "$package" > "$temp/out/$bin/$package"
+        chmod 0755 "$temp/out/$bin/$package"
+    fi
     echo "$found" > "$temp/out/.version"
 }
 
 # have_go MINIMUM
 have_go() {
-    command -v go > /dev/null || return 1
     local version
-    version=$(GOTOOLCHAIN=local go env GOVERSION)
+    version=$(GOTOOLCHAIN=local go env GOVERSION 2> /dev/null) || return 1
     [ "$(printf '%s\n' "$1" "${version#go}" | sort -V | head -n 1)" = "$1" ]
 }
 
+# get_go NAME TEMP VERSION PACKAGE...
 get_go() {
-    local name=$1 version=$2 temp=$3
+    local name=$1 temp=$2 version=$3 minimum tags='' stamp=''
     shift 3
-    local minimum
-    minimum=$(awk '$1 == "go" {print $2}' "$here/go/$name/go.mod")
-    if ! have_go "$minimum"; then
-        skip "$name" "Go $minimum or newer is not installed"
-        return 1
-    fi
-    mkdir -p "$temp/out/bin"
     cd "$here/go/$name"
-    export GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0
-    if ! go mod download > "$temp/log" 2>&1; then
-        if ! go list -m golang.org/x/sys@latest > /dev/null 2>&1; then
+    minimum=$(awk '$1 == "go" {print $2}' go.mod)
+    have_go "$minimum" || skip "$name" "Go $minimum or newer is not installed"
+    case $name in
+        containerd-*)
+            tags="no_btrfs no_zfs no_devmapper no_tracing"
+            stamp="-X $gpath/version.Version=${version#v}"
+            ;;
+        crictl) stamp="-X sigs.k8s.io/cri-tools/pkg/version.Version=$version" ;;
+    esac
+    export GOTOOLCHAIN=local GOFLAGS=-mod=readonly GOWORK=off CGO_ENABLED=0
+    mkdir -p "$temp/out/bin"
+    if ! go build -tags "$tags" -trimpath -ldflags "-s -w $stamp" -o "$temp/out/bin/" "$@" 2> "$temp/log"; then
+        # Only when modules were missed, and no other can be had either.
+        if grep -qE ': Get "|dial tcp|lookup disabled' "$temp/log" &&
+            ! go list -m golang.org/x/sys@latest > /dev/null 2>&1; then
             skip "$name" "no source of Go modules can be reached"
-            return 1
         fi
-        cat "$temp/log" >&2
-        fail "cannot download the modules of $name"
+        tail -n 20 "$temp/log" >&2
+        fail "cannot build $name"
     fi
-    local tags=()
-    case $name in containerd-*) tags=(-tags "no_btrfs no_zfs no_devmapper no_tracing") ;; esac
-    go build "${tags[@]}" -trimpath -ldflags "-s -w -X main.version=$version -X github.com/containerd/containerd/v2/version.Version=${version#v}" \
-        -o "$temp/out/bin/" "$@" || fail "cannot build $name"
     echo "$version" > "$temp/out/.version"
 }
 
 set_up() {
-    local name=$1 prefix kind temp start=$SECONDS
-    prefix=$(prefix "$name")
-    if [ -e "$prefix/.done" ]; then
+    local name=$1 temp start=$SECONDS status
+    if is_there "$name"; then
         echo "$name: $(cat "$prefix/.version"), was there"
-        return 0
+        return
     fi
     echo "$name: setting up"
     temp=$(mktemp -d "$cache/tmp.XXXXXX")
-    local parts
-    read -ra parts <<< "$(recipe "$name")"
-    kind=${parts[0]}
-    if (
-        if [ "$kind" = deb ]; then
-            get_deb "$name" "${parts[@]:1}" "$temp"
-        else
-            get_go "$name" "${parts[1]}" "$temp" "${parts[@]:2}"
+    # No condition around the subshell: in one, its own errors would be passed over.
+    set +e
+    (
+        set -e
+        "get_${recipe[0]}" "$name" "$temp" "${recipe[@]:1}"
+        case ${recipe[0]} in
+            deb) try "$name" "$temp/out/${recipe[4]}" ;;
+            go) try "$name" "$temp/out/bin" ;;
+        esac
+    )
+    status=$?
+    set -e
+    if [ "$status" -eq 0 ]; then
+        if [ "${recipe[0]}" = deb ]; then
+            prefix=$cache/$name-$(cat "$temp/out/.version")
         fi
-    ); then
+        # The rename is the moment from which the tool is there.
+        touch "$temp/out/.done"
         rm -rf -- "$prefix"
-        mv "$temp/out" "$prefix"
-        touch "$prefix/.done"
+        mv -T "$temp/out" "$prefix"
+        if [ "${recipe[0]}" = deb ]; then
+            cp "$prefix/.version" "$temp/got"
+            mv "$temp/got" "$pointer"
+        fi
         echo "$name: $(cat "$prefix/.version"), $((SECONDS - start)) s"
-    elif ! grep -q "^skip $name:" "${AV_SKIPS:-/dev/null}" 2> /dev/null && [ -n "${AV_SKIPS:-}" ]; then
-        rm -rf -- "$temp"
-        fail "$name could not be set up"
     fi
     rm -rf -- "$temp"
+    case $status in
+        0 | "$cannot_have") ;;
+        *) fail "$name could not be set up" ;;
+    esac
 }
 
 case ${1:-} in
-    --path)
-        [ -e "$(prefix "$2")/.done" ] || fail "$2 is not set up: run e2e/tools/setup.sh $2"
-        bindir "$2"
+    --path | --try)
+        is_there "${2:?a name}" || fail "$2 is not set up: run e2e/tools/setup.sh $2"
+        if [ "$1" = --path ]; then echo "$bin"; else try "$2" "$bin"; fi
         ;;
     --list)
         for name in "${all[@]}"; do
-            if [ -e "$(prefix "$name")/.done" ]; then
-                echo "$name $(cat "$(prefix "$name")/.version") $(bindir "$name")"
-            fi
+            if is_there "$name"; then echo "$name $(cat "$prefix/.version") $bin"; fi
         done
         ;;
-    -*) fail "usage: setup.sh [NAME...] | --path NAME | --list" ;;
+    -*) fail "usage: setup.sh [NAME...] | --path NAME | --list | --try NAME" ;;
     *)
-        mkdir -p "$cache"
-        exec 9> "$cache/.lock"
-        flock 9
-        rm -rf -- "$cache"/tmp.*
         [ $# -gt 0 ] || set -- "${all[@]}"
+        mkdir -p "$cache"
+        for name in "$@"; do
+            is_there "$name" || locked=${locked:-wanted}
+        done
+        if [ -n "${locked:-}" ]; then
+            exec 9> "$cache/.lock"
+            flock --nonblock 9 || { echo "waiting for another run of setup.sh"; flock 9; }
+            # What an interrupted run left.
+            rm -rf -- "$cache"/tmp.*
+            trap 'rm -rf -- "$cache"/tmp.*' EXIT
+        fi
         for name in "$@"; do set_up "$name"; done
         ;;
 esac
