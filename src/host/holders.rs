@@ -16,8 +16,8 @@ pub struct Holder {
     pub pid: u32,
     /// Its command name, for people.
     pub command: String,
-    /// Where it sees the volume, for people.
-    pub mount_point: String,
+    /// Where it sees the volume, for people; none: it may not be looked at.
+    pub mount_point: Option<String>,
 }
 
 /// Looks through the mount namespaces of all processes.
@@ -25,7 +25,16 @@ pub struct Holder {
 /// `known` are the paths at which the volume is staged and published: a mount
 /// there, in a namespace that follows ours, ends with ours. `passed_over` are
 /// processes whose mount namespace does not count: the driver's own.
-pub fn find(volume: &Identity, known: &[&Path], passed_over: &[u32]) -> io::Result<Option<Holder>> {
+///
+/// A process with capabilities that this one lacks may not be looked at
+/// (ptrace(2), PTRACE_MODE_READ). It counts as a holder if its control group is
+/// named after one of `containers`, as every runtime names them.
+pub fn find(
+    volume: &Identity,
+    known: &[&Path],
+    passed_over: &[u32],
+    containers: &[String],
+) -> io::Result<Option<Holder>> {
     let mut seen = HashSet::new();
     seen.insert(namespace("self")?);
     for pid in passed_over {
@@ -41,19 +50,26 @@ pub fn find(volume: &Identity, known: &[&Path], passed_over: &[u32]) -> io::Resu
         else {
             continue;
         };
-        // A process that ends while we look is no holder; one that may not be
-        // looked at is an error, for then nothing is proven.
-        let ns = match namespace(&pid.to_string()) {
-            Ok(ns) => ns,
+        let looked = namespace(&pid.to_string()).and_then(|ns| {
+            if seen.contains(&ns) {
+                return Ok(None);
+            }
+            let mounts = mountinfo::read(Path::new(&format!("/proc/{pid}/mountinfo")))?;
+            Ok(Some((ns, mounts)))
+        });
+        let (ns, mounts) = match looked {
+            Ok(Some(looked)) => looked,
+            Ok(None) => continue,
+            // A process that ends while we look is no holder.
             Err(e) if gone(&e) => continue,
-            Err(e) => return Err(e),
-        };
-        if seen.contains(&ns) {
-            continue;
-        }
-        let mounts = match mountinfo::read(Path::new(&format!("/proc/{pid}/mountinfo"))) {
-            Ok(mounts) => mounts,
-            Err(e) if gone(&e) => continue,
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                match in_control_group(pid, containers) {
+                    Ok(true) => return Ok(Some(holder(pid, None))),
+                    Ok(false) => continue,
+                    Err(e) if gone(&e) => continue,
+                    Err(e) => return Err(e),
+                }
+            }
             Err(e) => return Err(e),
         };
         // An exiting process may show an empty table while another one of the
@@ -65,15 +81,25 @@ pub fn find(volume: &Identity, known: &[&Path], passed_over: &[u32]) -> io::Resu
             .iter()
             .find(|m| volume.contains(&m.identity) && !known.contains(&m.mount_point.as_path()));
         if let Some(mount) = holds {
-            let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            return Ok(Some(Holder {
-                pid,
-                command: command.trim_end().to_owned(),
-                mount_point: mount.mount_point.display().to_string(),
-            }));
+            return Ok(Some(holder(pid, Some(&mount.mount_point))));
         }
     }
     Ok(None)
+}
+
+fn holder(pid: u32, mount_point: Option<&Path>) -> Holder {
+    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Holder {
+        pid,
+        command: command.trim_end().to_owned(),
+        mount_point: mount_point.map(|p| p.display().to_string()),
+    }
+}
+
+/// Whether the process is in a control group named after one of the containers.
+fn in_control_group(pid: u32, containers: &[String]) -> io::Result<bool> {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    Ok(containers.iter().any(|id| groups.contains(id.as_str())))
 }
 
 fn namespace(pid: &str) -> io::Result<std::path::PathBuf> {
@@ -89,10 +115,34 @@ fn gone(error: &io::Error) -> bool {
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "process {} ({}) has it at {}",
-            self.pid, self.command, self.mount_point
-        )
+        write!(f, "process {} ({}) ", self.pid, self.command)?;
+        match &self.mount_point {
+            Some(at) => write!(f, "has it at {at}"),
+            None => f.write_str("is of the scope, and its mounts may not be looked at"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_found_by_the_name_of_its_control_group() {
+        let own = std::process::id();
+        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let some_name: String = groups.lines().next().unwrap().into();
+        assert!(in_control_group(own, &[some_name]).unwrap());
+        assert!(!in_control_group(own, &["0123456789abcdef".into()]).unwrap());
+        assert!(!in_control_group(own, &[]).unwrap());
+    }
+
+    #[test]
+    fn the_root_of_this_namespace_is_held_by_nobody_elsewhere_at_an_unknown_path() {
+        let nothing = Identity {
+            device: "0:0".into(),
+            root: "/no/such/volume".into(),
+        };
+        assert_eq!(find(&nothing, &[], &[], &[]).unwrap(), None);
     }
 }

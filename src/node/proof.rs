@@ -45,6 +45,7 @@ impl Proof {
         &self,
         volume: Identity,
         known: Vec<PathBuf>,
+        containers: Vec<String>,
         driver_socket: PathBuf,
     ) -> Result<Option<Holder>> {
         let sighted = self.sight.load(Ordering::Relaxed);
@@ -55,8 +56,8 @@ impl Proof {
             }
             let driver = process::listener_pid(&driver_socket).ok().flatten();
             let known: Vec<&Path> = known.iter().map(PathBuf::as_path).collect();
-            holders::find(&volume, &known, driver.as_slice()).map_err(|e| {
-                Error::internal("cannot look through the mount namespaces in /proc: the node agent needs the host's process namespace and CAP_SYS_PTRACE")
+            holders::find(&volume, &known, driver.as_slice(), &containers).map_err(|e| {
+                Error::internal("cannot look through the mount namespaces in /proc: the node agent needs the host's process namespace, and /proc without hidepid")
                     .with_source(e)
             })
         })

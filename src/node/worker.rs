@@ -269,7 +269,12 @@ impl Volume {
         };
         if let Some(identity) = &identity
             && let Some(holder) = self
-                .holder(driver, identity, vec![target.clone(), staging])
+                .holder(
+                    driver,
+                    identity,
+                    vec![target.clone(), staging],
+                    containers(&publication),
+                )
                 .await?
         {
             return Ok(Done::Held(holder));
@@ -304,7 +309,9 @@ impl Volume {
         // I2: a copy of the mount that some other namespace took before the
         // release would go on writing; it is named, and the release waits.
         if let Some(identity) = &identity
-            && let Some(holder) = self.holder(driver, identity, vec![staging.clone()]).await?
+            && let Some(holder) = self
+                .holder(driver, identity, vec![staging.clone()], Vec::new())
+                .await?
         {
             return Ok(Done::Held(holder));
         }
@@ -327,7 +334,9 @@ impl Volume {
             )));
         }
         if let Some(identity) = &identity
-            && let Some(holder) = self.holder(driver, identity, Vec::new()).await?
+            && let Some(holder) = self
+                .holder(driver, identity, Vec::new(), Vec::new())
+                .await?
         {
             return Ok(Done::Held(holder));
         }
@@ -365,12 +374,13 @@ impl Volume {
         driver: &Driver,
         identity: &Identity,
         known: Vec<PathBuf>,
+        containers: Vec<String>,
     ) -> Result<Option<String>> {
         let socket = driver.endpoint().to_owned();
         let holder = self
             .shared
             .proof
-            .holder(identity.clone(), known, socket)
+            .holder(identity.clone(), known, containers, socket)
             .await?;
         Ok(holder.map(|h| h.to_string()))
     }
@@ -430,6 +440,17 @@ impl Step {
             Self::Unstage => "unstage",
         }
     }
+}
+
+/// The containers by whose names the processes of the scope are known.
+fn containers(publication: &Publication) -> Vec<String> {
+    let sandbox = publication.scope.sandbox().to_owned();
+    publication
+        .members
+        .iter()
+        .cloned()
+        .chain([sandbox])
+        .collect()
 }
 
 fn capability(usage: &Usage) -> VolumeCapability {
