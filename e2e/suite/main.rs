@@ -157,7 +157,7 @@ fn run(case: &Case, version: &str) -> Result<(), Failed> {
     let tails = env::var_os("AV_E2E_TAILS").map(|_| node.tails());
     let left = guard(|| node.finish()).map_err(Failed::from)?;
     note(format!(
-        "{}: up {:.1} s, shown {:.1} s, gone {:.1} s",
+        "containerd-{version}::{}: up {:.1} s, shown {:.1} s, gone {:.1} s",
         case.name,
         up.as_secs_f32(),
         shown.as_secs_f32(),

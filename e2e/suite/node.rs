@@ -116,7 +116,7 @@ impl Node {
              member_grace_ms = 1000\nsweep_interval_s = 1\n\
              [runtime]\nnri_socket = \"{nri}\"\ncri_socket = \"{dir}/c.sock\"\n\
              [log]\nfilter = \"debug,h2=info,hyper=info,tower=info\"\n\
-             [[driver]]\nname = \"{name}\"\nendpoint = \"unix://{dir}/csi.sock\"\ncall_timeout_s = 20\n",
+             [[driver]]\nname = \"{name}\"\nendpoint = \"unix://{dir}/csi.sock\"\n",
             nri = nri_socket(&self.dir).display(),
             name = driver.name(),
         );
