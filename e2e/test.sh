@@ -13,6 +13,8 @@ work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 export AV_SKIPS=$work/skips
 : > "$AV_SKIPS"
+# Larger bounds: more histories and inputs for the property tests.
+[ -z "${AV_LONG:-}" ] || export PROPTEST_CASES=${PROPTEST_CASES:-10000}
 passed=0 failed=0
 failures=()
 

@@ -76,6 +76,8 @@ impl Node {
                 "AV_NRI_REQUEST_TIMEOUT",
                 format!("{}s", REQUEST_TIMEOUT.as_secs()),
             )
+            // As docs/install.md says, where the runtime has it.
+            .env("AV_VALIDATOR", if version == "2.3" { "1" } else { "0" })
             .arg("config")
             .arg(&dir)
             .arg(version));

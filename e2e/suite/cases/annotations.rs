@@ -8,6 +8,7 @@ use crate::{
     Case,
     driver::Driver,
     node::{NAMESPACE, Node},
+    setup::setup,
 };
 
 const ACTOR: &str = "actor-volumes.dev/actor";
@@ -15,7 +16,7 @@ const ATTACHMENTS: &str = "actor-volumes.dev/attachments";
 
 pub(crate) fn cases() -> Vec<Case> {
     let case = |name, run| Case::new(name, Driver::Local, run).everywhere();
-    vec![
+    let mut cases = vec![
         case(
             "an_annotation_that_can_not_be_served_fails_the_container",
             an_annotation_that_can_not_be_served_fails_the_container,
@@ -24,7 +25,36 @@ pub(crate) fn cases() -> Vec<Case> {
             "unsigned_annotations_of_an_untrusted_namespace_are_refused",
             unsigned_annotations_of_an_untrusted_namespace_are_refused,
         ),
-    ]
+    ];
+    // Older versions have no default validator.
+    if setup().main_version == "2.3" {
+        cases.push(Case::new(
+            "while_our_daemon_is_away_only_pods_with_volumes_are_refused",
+            Driver::Local,
+            while_our_daemon_is_away_only_pods_with_volumes_are_refused,
+        ));
+    }
+    cases
+}
+
+fn while_our_daemon_is_away_only_pods_with_volumes_are_refused(node: &mut Node) {
+    prepare(node);
+    create(node, "a", SHARED);
+    let annotations = node.resume("a");
+    node.kill_serve();
+    let pod = node.run_pod(&annotations);
+    let refusal = node
+        .cri
+        .create_container(&pod, &ContainerSpec::idle("agent"))
+        .expect_err("its volume cannot be mounted");
+    assert!(refusal.message.contains("actor-volumes"), "{refusal}");
+    let foreign = node.run_pod(&Annotations::new());
+    node.run(&foreign, &ContainerSpec::idle("main"));
+    node.start_serve();
+    let agent = node.run(&pod, &ContainerSpec::idle("agent"));
+    node.sh(&agent, "touch /my-data/f");
+    node.remove_pod(&pod);
+    node.remove_pod(&foreign);
 }
 
 fn an_annotation_that_can_not_be_served_fails_the_container(node: &mut Node) {
