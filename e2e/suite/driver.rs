@@ -72,11 +72,12 @@ impl Driver {
                     .tool("csi-driver-host-path")
                     .expect("cases that need it are skipped without it");
                 // It keeps volumes in /tmp: so it has a /tmp of its own. run.sh
-                // made /tmp private; all other mounts still reach the node.
+                // made /tmp private; all other mounts still reach the node. The
+                // program is opened before: the tools may lie below /tmp.
                 let mut command = Command::new("unshare");
                 command
                     .args(["--mount", "--propagation", "unchanged", "sh", "-c"])
-                    .arg("mkdir -p \"$1\" && mount --bind \"$1\" /tmp && shift && exec \"$@\"")
+                    .arg("mkdir -p \"$1\" && exec 3< \"$2\" && mount --bind \"$1\" /tmp && shift 2 && exec /proc/self/fd/3 \"$@\"")
                     .args(["sh".as_ref(), root.as_os_str()])
                     .arg(bin.join("hostpathplugin"))
                     .args(["-drivername", self.name(), "-nodeid", "node-a"])
