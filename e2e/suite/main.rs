@@ -8,6 +8,7 @@ mod driver;
 mod leaks;
 mod node;
 mod setup;
+mod verbs;
 
 use std::{
     cell::RefCell,
