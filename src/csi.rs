@@ -2,19 +2,25 @@
 //! The CSI client: drivers by name, their capabilities, and every call with a
 //! deadline and a class of failure.
 
+mod attach;
 mod call;
 mod capabilities;
 mod connection;
 mod controller;
 mod driver;
+mod expand;
+mod list;
 mod node;
 mod registry;
 mod request;
+mod stats;
 
 pub use call::{CallError, Outcome};
 pub use capabilities::Capabilities;
 pub use driver::{Driver, DriverStatus};
 pub use registry::{DriverConfig, Registry};
 pub use request::{
-    ControllerPublish, CreateVolume, CreatedVolume, NodePublish, NodeStage, VolumeCapability,
+    Accessibility, Condition, ControllerExpand, ControllerPublish, ControllerUnpublish,
+    CreateVolume, CreatedVolume, DeleteVolume, ExpandedVolume, ListedVolume, NodeExpand, NodeInfo,
+    NodePublish, NodeStage, NodeStats, Usage, VolumeCapability, VolumeStats,
 };

@@ -62,5 +62,6 @@ pub mod nri_plugin;
 pub mod proto;
 pub mod rpc;
 pub mod run;
+pub mod secret;
 pub mod telemetry;
 pub mod transport;

@@ -5,6 +5,8 @@ mod access;
 mod grant;
 mod name;
 mod scope;
+mod secret_ref;
+mod topology;
 mod view;
 
 pub(crate) use name::check_subdomain;
@@ -15,4 +17,6 @@ pub use name::{
     ActorRef, ActorUid, DnsLabel, DriverName, Generation, NodeName, RuntimeId, VolumeKey, VolumeUid,
 };
 pub use scope::{Scope, ScopeKey};
+pub use secret_ref::{SecretRef, SecretRefs, SecretUse};
+pub use topology::{Topology, reaches};
 pub use view::{ContainerView, SandboxView, ViewMount};

@@ -18,7 +18,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("host", &["error"]),
     ("transport", &["error"]),
     ("telemetry", &["config", "error"]),
-    ("csi", &["error", "model", "proto", "transport"]),
+    ("secret", &["error", "model"]),
+    ("csi", &["error", "model", "proto", "secret", "transport"]),
     ("cri", &["error", "model", "proto", "transport"]),
     ("nri", &["error", "proto"]),
     ("rpc", &["error", "model", "proto", "transport"]),
@@ -33,10 +34,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "error",
             "host",
             "model",
+            "secret",
             "telemetry",
         ],
     ),
-    ("control", &["api", "csi", "error", "model", "proto", "rpc"]),
+    (
+        "control",
+        &["api", "csi", "error", "model", "proto", "rpc", "secret"],
+    ),
     (
         "nri_plugin",
         &[

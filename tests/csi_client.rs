@@ -12,11 +12,13 @@ use std::{
 
 use actor_volumes::{
     csi::{
-        CallError, ControllerPublish, CreateVolume, CreatedVolume, Driver, DriverConfig,
-        NodePublish, NodeStage, Outcome, Registry, VolumeCapability,
+        Accessibility, CallError, ControllerPublish, ControllerUnpublish, CreateVolume,
+        CreatedVolume, DeleteVolume, Driver, DriverConfig, NodePublish, NodeStage, Outcome,
+        Registry, VolumeCapability,
     },
     error::Kind,
     model::{AccessMode, DriverName, VolumeMode},
+    secret::Secrets,
 };
 use testkit::csi::{Backend, CsiDriver, Fault, Options};
 use tonic::Code;
@@ -66,6 +68,7 @@ impl Bench {
             staging_path,
             capability: capability(),
             volume_context: volume.volume_context.clone(),
+            secrets: Secrets::default(),
         }
     }
 
@@ -78,6 +81,7 @@ impl Bench {
             capability: capability(),
             read_only: false,
             volume_context: volume.volume_context.clone(),
+            secrets: Secrets::default(),
         }
     }
 
@@ -104,6 +108,7 @@ fn capability() -> VolumeCapability {
         volume_mode: VolumeMode::Filesystem,
         fs_type: String::new(),
         mount_flags: Vec::new(),
+        mount_group: String::new(),
     }
 }
 
@@ -113,6 +118,8 @@ fn create() -> CreateVolume {
         required_bytes: 1 << 20,
         capability: capability(),
         parameters: [("k".to_owned(), "v".to_owned())].into(),
+        accessibility: Accessibility::default(),
+        secrets: Secrets::default(),
     }
 }
 
@@ -162,7 +169,7 @@ async fn many_callers_of_a_driver_that_stays_unready_wait_for_one_deadline() {
     let callers: Vec<_> = (0..20)
         .map(|_| {
             let client = bench.client.clone();
-            tokio::spawn(async move { client.delete_volume("x").await })
+            tokio::spawn(async move { client.delete_volume(&deletion("x")).await })
         })
         .collect();
     for caller in callers {
@@ -180,7 +187,7 @@ async fn a_driver_that_is_not_there_fails_at_once() {
     let client = client(NAME, dir.path().join("none.sock"), Duration::from_secs(5));
     let start = Instant::now();
     let text = failed(
-        client.delete_volume("x").await,
+        client.delete_volume(&deletion("x")).await,
         Outcome::Ambiguous,
         Kind::Unavailable,
     );
@@ -196,7 +203,7 @@ async fn what_is_not_advertised_is_not_sent() {
     let final_no = |r| failed(r, Outcome::Final, Kind::Unimplemented);
     let text = final_no(bench.create().await.map(drop));
     assert!(text.contains("CREATE_DELETE_VOLUME"), "{text}");
-    final_no(bench.client.delete_volume("x").await);
+    final_no(bench.client.delete_volume(&deletion("x")).await);
     assert_eq!(bench.server.count("CreateVolume"), 0);
     assert_eq!(bench.server.count("DeleteVolume"), 0);
 }
@@ -207,9 +214,11 @@ async fn attaching_and_staging_are_left_out_where_the_driver_has_them_not() {
     let volume = bench.create().await.unwrap();
     let attach = ControllerPublish {
         volume_id: volume.volume_id.clone(),
-        node_id: bench.client.node_id().await.unwrap(),
+        node_id: bench.client.node_info().await.unwrap().node_id,
         capability: capability(),
+        read_only: false,
         volume_context: volume.volume_context.clone(),
+        secrets: Secrets::default(),
     };
     let context = bench.client.controller_publish(&attach).await.unwrap();
     assert!(context.is_empty());
@@ -226,7 +235,7 @@ async fn attaching_and_staging_are_left_out_where_the_driver_has_them_not() {
     bench.client.node_unstage(id, staging).await.unwrap();
     bench
         .client
-        .controller_unpublish(id, "node-a")
+        .controller_unpublish(&detachment(id, "node-a"))
         .await
         .unwrap();
     for method in [
@@ -270,7 +279,7 @@ async fn each_code_has_its_class() {
             let fault = Fault::fail(code).times(1);
             bench.server.fault(method, fault);
             let error = if method == "DeleteVolume" {
-                bench.client.delete_volume("x").await
+                bench.client.delete_volume(&deletion("x")).await
             } else {
                 let target = bench.path("target");
                 bench.client.node_unpublish("x", &target).await
@@ -380,12 +389,14 @@ async fn contexts_go_the_whole_way_and_no_rule_is_broken() {
     let volume = bench.create().await.unwrap();
     assert!(!volume.volume_context.is_empty());
     assert_eq!(volume.capacity_bytes, 1 << 20);
-    let node_id = bench.client.node_id().await.unwrap();
+    let node_id = bench.client.node_info().await.unwrap().node_id;
     let attach = ControllerPublish {
         volume_id: volume.volume_id.clone(),
         node_id: node_id.clone(),
         capability: capability(),
+        read_only: false,
         volume_context: volume.volume_context.clone(),
+        secrets: Secrets::default(),
     };
     let context = bench.client.controller_publish(&attach).await.unwrap();
     assert!(context.contains_key("token"));
@@ -409,9 +420,12 @@ async fn contexts_go_the_whole_way_and_no_rule_is_broken() {
     for _ in 0..2 {
         client.node_unstage(id, &stage.staging_path).await.unwrap();
     }
-    client.controller_unpublish(id, &node_id).await.unwrap();
-    client.delete_volume(id).await.unwrap();
-    client.delete_volume(id).await.unwrap();
+    client
+        .controller_unpublish(&detachment(id, &node_id))
+        .await
+        .unwrap();
+    client.delete_volume(&deletion(id)).await.unwrap();
+    client.delete_volume(&deletion(id)).await.unwrap();
     assert!(bench.server.volumes().is_empty());
     assert_eq!(bench.server.count("NodeGetInfo"), 1);
     bench.assert_no_rule_broken();
@@ -486,7 +500,7 @@ async fn the_double_notices_each_rule_that_is_broken() {
     client.node_publish(&publish).await.unwrap_err();
     expect("but it is staged at \"\"");
     client.node_stage(&stage).await.unwrap();
-    client.delete_volume(id).await.unwrap_err();
+    client.delete_volume(&deletion(id)).await.unwrap_err();
     expect("while it is in use");
     client.node_publish(&publish).await.unwrap();
     let unstaged = client.node_unstage(id, &stage.staging_path).await;
@@ -535,7 +549,11 @@ async fn the_double_is_steered_and_read_through_files() {
     let start = Instant::now();
     let publish = bench.publish(&volume, &Context::new());
     bench.client.node_publish(&publish).await.unwrap_err();
-    bench.client.delete_volume(&volume.volume_id).await.unwrap();
+    bench
+        .client
+        .delete_volume(&deletion(&volume.volume_id))
+        .await
+        .unwrap();
     assert!(start.elapsed() >= Duration::from_millis(150));
     say("{");
     failed(bench.create().await, Outcome::Final, Kind::Internal);
@@ -577,14 +595,33 @@ async fn the_double_keeps_data_over_the_death_of_its_process() {
     bench.client.node_publish(&publish).await.unwrap();
     let read = std::fs::read_to_string(publish.target_path.join("f")).unwrap();
     assert_eq!(read, "kept");
-    bench.client.delete_volume(&id).await.unwrap_err();
+    bench
+        .client
+        .delete_volume(&deletion(&id))
+        .await
+        .unwrap_err();
     let refused = bench.server.violations();
     assert!(refused.len() == 1 && refused[0].contains("in use"));
     let target = &publish.target_path;
     bench.client.node_unpublish(&id, target).await.unwrap();
     let staging = &stage.staging_path;
     bench.client.node_unstage(&id, staging).await.unwrap();
-    bench.client.delete_volume(&id).await.unwrap();
+    bench.client.delete_volume(&deletion(&id)).await.unwrap();
     let left = std::fs::read_dir(root.path().join("backend/volumes")).unwrap();
     assert_eq!(left.count(), 0);
+}
+
+fn deletion(volume_id: &str) -> DeleteVolume {
+    DeleteVolume {
+        volume_id: volume_id.into(),
+        secrets: Secrets::default(),
+    }
+}
+
+fn detachment(volume_id: &str, node_id: &str) -> ControllerUnpublish {
+    ControllerUnpublish {
+        volume_id: volume_id.into(),
+        node_id: node_id.into(),
+        secrets: Secrets::default(),
+    }
 }

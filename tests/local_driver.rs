@@ -14,13 +14,14 @@ use std::{
 
 use actor_volumes::{
     csi::{
-        CallError, CreateVolume, Driver, DriverConfig, NodePublish, NodeStage, Registry,
-        VolumeCapability,
+        Accessibility, CallError, CreateVolume, DeleteVolume, Driver, DriverConfig, NodePublish,
+        NodeStage, Registry, VolumeCapability,
     },
     error::Kind,
     host::mount::{bindings, is_mount_point, unmount},
     local_driver::{self, DEFAULT_NAME, Options},
     model::{AccessMode, DriverName, VolumeMode},
+    secret::Secrets,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -92,6 +93,8 @@ impl Bench {
             required_bytes: 1 << 20,
             capability: capability(AccessMode::SingleNodeSingleWriter),
             parameters: BTreeMap::new(),
+            accessibility: Accessibility::default(),
+            secrets: Secrets::default(),
         };
         self.client.create_volume(&request).await.unwrap().volume_id
     }
@@ -105,6 +108,7 @@ impl Bench {
             staging_path,
             capability: capability(AccessMode::SingleNodeSingleWriter),
             volume_context: BTreeMap::new(),
+            secrets: Secrets::default(),
         }
     }
 
@@ -117,6 +121,7 @@ impl Bench {
             capability: capability(AccessMode::SingleNodeSingleWriter),
             read_only: false,
             volume_context: BTreeMap::new(),
+            secrets: Secrets::default(),
         }
     }
 }
@@ -140,6 +145,7 @@ fn capability(access_mode: AccessMode) -> VolumeCapability {
         volume_mode: VolumeMode::Filesystem,
         fs_type: String::new(),
         mount_flags: Vec::new(),
+        mount_group: String::new(),
     }
 }
 
@@ -177,7 +183,7 @@ async fn data_is_kept_from_one_publication_to_the_next_and_ends_with_the_volume(
             fs::write(&file, "kept").unwrap();
         }
         assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
-        let refusal = client.delete_volume(&id).await;
+        let refusal = client.delete_volume(&deletion(&id)).await;
         refused(refusal, Kind::FailedPrecondition, "still mounted");
         let refusal = client.node_unstage(&id, &stage.staging_path).await;
         refused(refusal, Kind::FailedPrecondition, "still published");
@@ -188,7 +194,7 @@ async fn data_is_kept_from_one_publication_to_the_next_and_ends_with_the_volume(
                 .unwrap();
         }
         assert!(!publish.target_path.exists());
-        let refusal = client.delete_volume(&id).await;
+        let refusal = client.delete_volume(&deletion(&id)).await;
         refused(refusal, Kind::FailedPrecondition, "still mounted");
         for _ in 0..2 {
             client.node_unstage(&id, &stage.staging_path).await.unwrap();
@@ -197,8 +203,8 @@ async fn data_is_kept_from_one_publication_to_the_next_and_ends_with_the_volume(
         assert!(stage.staging_path.is_dir());
         assert!(!is_mount_point(&stage.staging_path).unwrap());
     }
-    client.delete_volume(&id).await.unwrap();
-    client.delete_volume(&id).await.unwrap();
+    client.delete_volume(&deletion(&id)).await.unwrap();
+    client.delete_volume(&deletion(&id)).await.unwrap();
     let left = |name| fs::read_dir(bench.path(name)).unwrap().count();
     assert_eq!((left("root/volumes"), left("root/trash")), (0, 0));
 }
@@ -291,7 +297,7 @@ async fn a_driver_that_was_started_again_knows_what_is_mounted() {
         .await
         .unwrap();
     client.node_unstage(&id, &stage.staging_path).await.unwrap();
-    client.delete_volume(&id).await.unwrap();
+    client.delete_volume(&deletion(&id)).await.unwrap();
 }
 
 #[tokio::test]
@@ -340,4 +346,11 @@ async fn nothing_is_published_that_is_not_staged() {
     let unknown = bench.stage("local-unknown");
     let result = bench.client.node_stage(&unknown).await;
     refused(result, Kind::NotFound, "does not exist");
+}
+
+fn deletion(volume_id: &str) -> DeleteVolume {
+    DeleteVolume {
+        volume_id: volume_id.into(),
+        secrets: Secrets::default(),
+    }
 }

@@ -84,8 +84,11 @@ impl Node {
                     volume_mode: VolumeMode::Filesystem,
                     fs_type: String::new(),
                     mount_flags: Vec::new(),
+                    mount_group: String::new(),
                 },
                 parameters: Default::default(),
+                accessibility: Default::default(),
+                secrets: Default::default(),
             })
             .await
             .unwrap();

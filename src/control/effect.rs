@@ -10,9 +10,10 @@ use super::{
     record::{NodeId, Opaque, VolumeRecord},
 };
 use crate::{
-    csi::{self, CallError, ControllerPublish},
+    csi::{self, CallError, ControllerPublish, ControllerUnpublish, DeleteVolume},
     error::{Error, Result},
     model::{Generation, NodeName},
+    secret::Secrets,
 };
 
 /// How long a node may take to answer.
@@ -88,7 +89,7 @@ async fn locate(control: &Control, volume: &VolumeRecord) -> Called {
     if !driver.capabilities().await?.controller_publish {
         return Ok(Outcome::Located(None));
     }
-    Ok(Outcome::Located(Some(driver.node_id().await?)))
+    Ok(Outcome::Located(Some(driver.node_info().await?.node_id)))
 }
 
 fn node_id(at: &State, volume: &VolumeRecord, node: &NodeName) -> Option<String> {
@@ -111,7 +112,9 @@ async fn attach(control: &Control, at: &State, volume: &VolumeRecord, node: &Nod
         volume_id: volume.volume_id.clone(),
         node_id,
         capability: volume.create.capability(),
+        read_only: false,
         volume_context: volume.volume_context.0.clone(),
+        secrets: Secrets::default(),
     };
     let context = driver.controller_publish(&request).await?;
     Ok(Outcome::Attached(Opaque(context)))
@@ -120,16 +123,23 @@ async fn attach(control: &Control, at: &State, volume: &VolumeRecord, node: &Nod
 async fn detach(control: &Control, at: &State, volume: &VolumeRecord, node: &NodeName) -> Called {
     let driver = driver(control, volume, "ControllerUnpublishVolume")?;
     if let Some(node_id) = node_id(at, volume, node) {
-        driver
-            .controller_unpublish(&volume.volume_id, &node_id)
-            .await?;
+        let request = ControllerUnpublish {
+            volume_id: volume.volume_id.clone(),
+            node_id,
+            secrets: Secrets::default(),
+        };
+        driver.controller_unpublish(&request).await?;
     }
     Ok(Outcome::Done)
 }
 
 async fn delete(control: &Control, volume: &VolumeRecord) -> Called {
     let driver = driver(control, volume, "DeleteVolume")?;
-    driver.delete_volume(&volume.volume_id).await?;
+    let request = DeleteVolume {
+        volume_id: volume.volume_id.clone(),
+        secrets: Secrets::default(),
+    };
+    driver.delete_volume(&request).await?;
     Ok(Outcome::Done)
 }
 

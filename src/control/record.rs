@@ -18,6 +18,7 @@ use crate::{
         AccessMode, ActorRef, ActorUid, Audience, DnsLabel, DriverName, Generation, GrantMount,
         NodeName, ReclaimPolicy, VolumeKey, VolumeMode, VolumeUid,
     },
+    secret::Secrets,
 };
 
 /// The schema of every record of this version. A higher one is refused.
@@ -253,6 +254,7 @@ impl CreateRequest {
             volume_mode: self.volume_mode,
             fs_type: self.fs_type.clone(),
             mount_flags: self.mount_flags.clone(),
+            mount_group: String::new(),
         }
     }
 
@@ -263,6 +265,8 @@ impl CreateRequest {
             required_bytes: self.required_bytes,
             capability: self.capability(),
             parameters: self.parameters.0.clone(),
+            accessibility: csi::Accessibility::default(),
+            secrets: Secrets::default(),
         }
     }
 }

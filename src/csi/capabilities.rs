@@ -8,14 +8,17 @@ use super::{
     call::Rpc,
     connection::{Link, rpc},
 };
-use crate::proto::csi::{
-    ControllerGetCapabilitiesRequest, GetPluginCapabilitiesRequest, NodeGetCapabilitiesRequest,
-    controller_client::ControllerClient,
-    controller_service_capability::{self, rpc::Type as ControllerType},
-    identity_client::IdentityClient,
-    node_client::NodeClient,
-    node_service_capability::{self, rpc::Type as NodeType},
-    plugin_capability::{self, service::Type as ServiceType, volume_expansion},
+use crate::{
+    model::AccessMode,
+    proto::csi::{
+        ControllerGetCapabilitiesRequest, GetPluginCapabilitiesRequest, NodeGetCapabilitiesRequest,
+        controller_client::ControllerClient,
+        controller_service_capability::{self, rpc::Type as ControllerType},
+        identity_client::IdentityClient,
+        node_client::NodeClient,
+        node_service_capability::{self, rpc::Type as NodeType},
+        plugin_capability::{self, service::Type as ServiceType, volume_expansion},
+    },
 };
 
 /// What a driver says that it can do (CSI spec: GetPluginCapabilities,
@@ -34,10 +37,28 @@ pub struct Capabilities {
     pub create_delete: bool,
     /// PUBLISH_UNPUBLISH_VOLUME
     pub controller_publish: bool,
+    /// PUBLISH_READONLY
+    pub publish_readonly: bool,
+    /// EXPAND_VOLUME of the controller
+    pub controller_expand: bool,
+    /// VolumeExpansion of the plugin: ONLINE, so that a volume may grow while
+    /// it is published.
+    pub expand_online: bool,
+    /// LIST_VOLUMES
+    pub list_volumes: bool,
+    /// LIST_VOLUMES_PUBLISHED_NODES
+    pub list_published_nodes: bool,
     /// SINGLE_NODE_MULTI_WRITER of the controller
     pub controller_single_node_multi_writer: bool,
     /// STAGE_UNSTAGE_VOLUME
     pub stage: bool,
+    /// EXPAND_VOLUME of the node
+    pub node_expand: bool,
+    /// GET_VOLUME_STATS or VOLUME_CONDITION of the node: NodeGetVolumeStats may
+    /// be called.
+    pub stats: bool,
+    /// VOLUME_MOUNT_GROUP
+    pub volume_mount_group: bool,
     /// SINGLE_NODE_MULTI_WRITER of the node
     pub node_single_node_multi_writer: bool,
     /// All capabilities that were advertised, in CSI's spelling, for people.
@@ -49,6 +70,19 @@ impl Capabilities {
     /// SINGLE_NODE_MULTI_WRITER are understood, by both services.
     pub fn single_node_modes(&self) -> bool {
         self.controller_single_node_multi_writer && self.node_single_node_multi_writer
+    }
+
+    /// The mode to ask for where this one is wanted.
+    ///
+    /// A driver that knows the finer modes is asked for them: one writer, or
+    /// many on one node. One that does not is asked for SINGLE_NODE_WRITER, and
+    /// the node agent keeps to one workload.
+    pub fn resolve(&self, wanted: AccessMode) -> AccessMode {
+        match (wanted, self.single_node_modes()) {
+            (AccessMode::SingleNodeWriter, true) => AccessMode::SingleNodeMultiWriter,
+            (AccessMode::SingleNodeSingleWriter, false) => AccessMode::SingleNodeWriter,
+            (wanted, _) => wanted,
+        }
     }
 
     /// Asks all three services.
@@ -89,6 +123,7 @@ impl Capabilities {
                     );
                 }
                 Some(plugin_capability::Type::VolumeExpansion(e)) => {
+                    self.expand_online |= e.r#type() == volume_expansion::Type::Online;
                     let name = volume_expansion::Type::try_from(e.r#type).map(|t| t.as_str_name());
                     self.note("VolumeExpansion.", e.r#type, name);
                 }
@@ -119,6 +154,10 @@ impl Capabilities {
             match rpc.r#type() {
                 ControllerType::CreateDeleteVolume => self.create_delete = true,
                 ControllerType::PublishUnpublishVolume => self.controller_publish = true,
+                ControllerType::PublishReadonly => self.publish_readonly = true,
+                ControllerType::ExpandVolume => self.controller_expand = true,
+                ControllerType::ListVolumes => self.list_volumes = true,
+                ControllerType::ListVolumesPublishedNodes => self.list_published_nodes = true,
                 ControllerType::SingleNodeMultiWriter => {
                     self.controller_single_node_multi_writer = true;
                 }
@@ -149,6 +188,9 @@ impl Capabilities {
             };
             match rpc.r#type() {
                 NodeType::StageUnstageVolume => self.stage = true,
+                NodeType::ExpandVolume => self.node_expand = true,
+                NodeType::GetVolumeStats | NodeType::VolumeCondition => self.stats = true,
+                NodeType::VolumeMountGroup => self.volume_mount_group = true,
                 NodeType::SingleNodeMultiWriter => self.node_single_node_multi_writer = true,
                 _ => {}
             }

@@ -10,7 +10,7 @@ use tokio::{
 use tonic::{Code, Response, Status};
 
 use super::{
-    CallError, Capabilities, DriverConfig,
+    CallError, Capabilities, DriverConfig, NodeInfo,
     call::{Rpc, classify, is_timeout, is_transport, sanitise},
 };
 use crate::{
@@ -25,8 +25,8 @@ pub(super) struct Connection {
     /// `vendor_version` of GetPluginInfo.
     pub(super) version: String,
     pub(super) capabilities: Capabilities,
-    /// `node_id` of NodeGetInfo, once it was asked for.
-    pub(super) node_id: OnceCell<String>,
+    /// NodeGetInfo, once it was asked for.
+    pub(super) node_info: OnceCell<NodeInfo>,
 }
 
 /// A channel and the time by which its owner must be done with it.
@@ -84,7 +84,7 @@ impl Connection {
             Ok(Self {
                 version,
                 capabilities,
-                node_id: OnceCell::new(),
+                node_info: OnceCell::new(),
                 channel: channel.clone(),
             })
         };

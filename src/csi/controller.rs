@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CallError, Capabilities, ControllerPublish, CreateVolume, CreatedVolume, Driver, Outcome,
-    call::Rpc,
+    CallError, Capabilities, CreateVolume, CreatedVolume, DeleteVolume, Driver, Outcome, call::Rpc,
 };
 use crate::{
     error::{Error, Result},
@@ -14,8 +13,6 @@ use crate::{
 
 const CREATE: Rpc = Rpc::plain("CreateVolume");
 const DELETE: Rpc = Rpc::plain("DeleteVolume");
-const PUBLISH: Rpc = Rpc::mounting("ControllerPublishVolume");
-const UNPUBLISH: Rpc = Rpc::mounting("ControllerUnpublishVolume");
 
 /// The longest volume id, and the most that a context may hold (CSI spec, size limits).
 const MAX_ID: usize = 128;
@@ -46,6 +43,8 @@ impl Driver {
                         .map_err(|e| CallError::last(CREATE.name, e))?,
                 ],
                 parameters: request.parameters.clone().into_iter().collect(),
+                accessibility_requirements: request.accessibility.to_wire(driver),
+                secrets: request.secrets.expose().collect(),
                 ..Default::default()
             }))
         };
@@ -63,7 +62,11 @@ impl Driver {
             return Err(CallError::last(CREATE.name, problem));
         }
         tracing::warn!(driver = %self.name(), volume = %request.name, "deleting a volume that is not what was asked for: {problem}");
-        match self.delete_volume(&volume.volume_id).await {
+        let delete = DeleteVolume {
+            volume_id: volume.volume_id.clone(),
+            secrets: request.secrets.clone(),
+        };
+        match self.delete_volume(&delete).await {
             Ok(()) => Err(CallError::last(
                 CREATE.name,
                 problem.context("the volume was deleted again"),
@@ -76,12 +79,12 @@ impl Driver {
     }
 
     /// Deletes the volume; one that is not there is success (CSI spec).
-    pub async fn delete_volume(&self, volume_id: &str) -> Result<(), CallError> {
+    pub async fn delete_volume(&self, request: &DeleteVolume) -> Result<(), CallError> {
         let build = |driver: &Capabilities| {
             self.gate(DELETE, "CREATE_DELETE_VOLUME", driver.create_delete)?;
             Ok(Some(wire::DeleteVolumeRequest {
-                volume_id: volume_id.into(),
-                ..Default::default()
+                volume_id: request.volume_id.clone(),
+                secrets: request.secrets.expose().collect(),
             }))
         };
         self.call(DELETE, build, |channel, request| async {
@@ -89,83 +92,6 @@ impl Driver {
         })
         .await?;
         Ok(())
-    }
-
-    /// The publish_context; empty where the driver has no ControllerPublishVolume.
-    pub async fn controller_publish(
-        &self,
-        request: &ControllerPublish,
-    ) -> Result<BTreeMap<String, String>, CallError> {
-        let build = |driver: &Capabilities| {
-            self.gate_attach(PUBLISH, driver)?;
-            if !driver.controller_publish {
-                return Ok(None);
-            }
-            Ok(Some(wire::ControllerPublishVolumeRequest {
-                volume_id: request.volume_id.clone(),
-                node_id: request.node_id.clone(),
-                volume_capability: Some(
-                    request
-                        .capability
-                        .to_wire(driver)
-                        .map_err(|e| CallError::last(PUBLISH.name, e))?,
-                ),
-                readonly: false,
-                volume_context: request.volume_context.clone().into_iter().collect(),
-                ..Default::default()
-            }))
-        };
-        let answer = self
-            .call(PUBLISH, build, |channel, request| async {
-                ControllerClient::new(channel)
-                    .controller_publish_volume(request)
-                    .await
-            })
-            .await?;
-        let context: BTreeMap<_, _> = answer
-            .map(|a| a.publish_context.into_iter().collect())
-            .unwrap_or_default();
-        // It is attached already: the caller must undo it, so never final.
-        check_context("publish_context", &context).map_err(|e| {
-            let e = e.context(format!("CSI driver {}", self.name()));
-            CallError::ambiguous(PUBLISH.name, e)
-        })?;
-        Ok(context)
-    }
-
-    /// Does nothing where the driver has no ControllerPublishVolume.
-    pub async fn controller_unpublish(
-        &self,
-        volume_id: &str,
-        node_id: &str,
-    ) -> Result<(), CallError> {
-        let build = |driver: &Capabilities| {
-            self.gate_attach(UNPUBLISH, driver)?;
-            Ok(driver
-                .controller_publish
-                .then(|| wire::ControllerUnpublishVolumeRequest {
-                    volume_id: volume_id.into(),
-                    node_id: node_id.into(),
-                    ..Default::default()
-                }))
-        };
-        self.call(UNPUBLISH, build, |channel, request| async {
-            ControllerClient::new(channel)
-                .controller_unpublish_volume(request)
-                .await
-        })
-        .await?;
-        Ok(())
-    }
-
-    /// A process that does not serve the Controller service is no proof that
-    /// the driver has no ControllerPublishVolume.
-    fn gate_attach(&self, rpc: Rpc, driver: &Capabilities) -> Result<(), CallError> {
-        self.gate(
-            rpc,
-            "a Controller service here",
-            !driver.controller_elsewhere,
-        )
     }
 
     /// Refuses a call that the driver has not advertised, without sending it.
@@ -215,10 +141,15 @@ fn checked(volume: &wire::Volume, required_bytes: u64) -> Result<CreatedVolume> 
         volume_id: volume.volume_id.clone(),
         capacity_bytes,
         volume_context,
+        accessible_topology: volume
+            .accessible_topology
+            .iter()
+            .map(|place| place.segments.clone().into_iter().collect())
+            .collect(),
     })
 }
 
-fn check_context(field: &str, context: &BTreeMap<String, String>) -> Result<()> {
+pub(super) fn check_context(field: &str, context: &BTreeMap<String, String>) -> Result<()> {
     let size: usize = context.iter().map(|(k, v)| k.len() + v.len()).sum();
     if size <= MAX_CONTEXT {
         return Ok(());

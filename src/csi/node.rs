@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tonic::Code;
 
-use super::{CallError, Capabilities, Driver, NodePublish, NodeStage, call::Rpc};
+use super::{CallError, Capabilities, Driver, NodeInfo, NodePublish, NodeStage, call::Rpc};
 use crate::{
     error::Error,
     proto::csi::{self as wire, node_client::NodeClient},
@@ -21,14 +21,15 @@ const UNPUBLISH: Rpc = Rpc::mounting("NodeUnpublishVolume");
 const MAX_NODE_ID: usize = 256;
 
 impl Driver {
-    /// `node_id` of NodeGetInfo, asked once per connection.
+    /// NodeGetInfo, asked once per connection.
     ///
     /// Empty where the driver has no NodeGetInfo and needs none, because it has
-    /// no ControllerPublishVolume.
-    pub async fn node_id(&self) -> Result<String, CallError> {
+    /// neither ControllerPublishVolume nor topology.
+    pub async fn node_info(&self) -> Result<NodeInfo, CallError> {
         let connection = self.connect().await?;
         let ask = || async {
-            let needed = connection.capabilities.controller_publish;
+            let needed =
+                connection.capabilities.controller_publish || connection.capabilities.topology;
             let build = |driver: &Capabilities| {
                 if !driver.node && !needed {
                     return Ok(None);
@@ -55,9 +56,16 @@ impl Driver {
                 ));
                 return Err(CallError::last(INFO.name, e));
             }
-            Ok(answer.node_id)
+            Ok(NodeInfo {
+                node_id: answer.node_id,
+                max_volumes: u64::try_from(answer.max_volumes_per_node).unwrap_or_default(),
+                topology: answer
+                    .accessible_topology
+                    .map(|t| t.segments.into_iter().collect())
+                    .unwrap_or_default(),
+            })
         };
-        connection.node_id.get_or_try_init(ask).await.cloned()
+        connection.node_info.get_or_try_init(ask).await.cloned()
     }
 
     /// Does nothing where the driver does not stage.
@@ -79,7 +87,7 @@ impl Driver {
                         .map_err(|e| CallError::last(STAGE.name, e))?,
                 ),
                 volume_context: request.volume_context.clone().into_iter().collect(),
-                ..Default::default()
+                secrets: request.secrets.expose().collect(),
             }))
         };
         self.call(STAGE, build, |channel, request| async {
@@ -111,7 +119,7 @@ impl Driver {
                 ),
                 readonly: request.read_only,
                 volume_context: request.volume_context.clone().into_iter().collect(),
-                ..Default::default()
+                secrets: request.secrets.expose().collect(),
             }))
         };
         self.call(PUBLISH, build, |channel, request| async {
@@ -168,7 +176,7 @@ impl Driver {
 }
 
 /// A path as CSI takes it.
-fn text(rpc: Rpc, path: &Path) -> Result<String, CallError> {
+pub(super) fn text(rpc: Rpc, path: &Path) -> Result<String, CallError> {
     path.to_str().map(str::to_owned).ok_or_else(|| {
         let e = Error::invalid(format!(
             "path {} is not UTF-8, which CSI needs: choose another mount root",

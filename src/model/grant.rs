@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccessMode, ActorRef, ActorUid, DnsLabel, DriverName, Generation, NodeName, VolumeKey,
-    VolumeMode, VolumeUid,
+    AccessMode, ActorRef, ActorUid, DnsLabel, DriverName, Generation, NodeName, SecretRefs,
+    VolumeKey, VolumeMode, VolumeUid,
 };
 
 /// Who a grant is for, and what it allows on one node.
@@ -90,12 +90,13 @@ pub struct GrantVolume {
     /// Mount flags of the class and the template.
     #[serde(default)]
     pub mount_flags: Vec<String>,
-    /// The group that should own the files (`volume_mount_group`).
+    /// The numeric group that should own the files (`fsGroup` of the template);
+    /// empty: as the driver leaves them.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mount_group: String,
     /// References to the secrets of the node calls, never the secrets.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub secret_refs: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "SecretRefs::is_empty")]
+    pub secret_refs: SecretRefs,
     /// `volume_context` of CreateVolumeResponse, passed back unchanged.
     #[serde(default)]
     pub volume_context: BTreeMap<String, String>,

@@ -19,6 +19,7 @@ use crate::{
     error::{Error, Kind, Result},
     host::{durable, mountinfo::Identity},
     model::Scope,
+    secret::Secrets,
 };
 
 /// The first repetition of a failed step comes after this long.
@@ -194,6 +195,7 @@ impl Volume {
                 staging_path,
                 capability: capability(&usage),
                 volume_context,
+                secrets: Secrets::default(),
             })
             .await?;
         self.commit(|record| record.staging.phase = Phase::Done)
@@ -232,6 +234,7 @@ impl Volume {
                 capability: capability(&usage),
                 read_only,
                 volume_context,
+                secrets: Secrets::default(),
             })
             .await?;
         // The driver's OK alone shows nothing: an empty directory in the
@@ -459,6 +462,7 @@ fn capability(usage: &Usage) -> VolumeCapability {
         volume_mode: usage.volume_mode,
         fs_type: usage.fs_type.clone(),
         mount_flags: usage.mount_flags.clone(),
+        mount_group: String::new(),
     }
 }
 

@@ -24,7 +24,7 @@ pub(in crate::api) fn volume(name: &str) -> GrantVolume {
         access_mode: AccessMode::SingleNodeSingleWriter,
         mount_flags: vec!["noatime".into()],
         mount_group: String::new(),
-        secret_refs: BTreeMap::new(),
+        secret_refs: Default::default(),
         volume_context: [("tier".to_owned(), "gold".to_owned())].into(),
         publish_context: BTreeMap::new(),
     }
@@ -211,7 +211,9 @@ fn each_broken_rule_is_found_and_named() {
         ),
         (
             |g| {
-                g.volumes[0].secret_refs.insert("a".into(), "b".into());
+                g.volumes[0]
+                    .secret_refs
+                    .insert(crate::model::SecretUse::NodeStage, "a/b".parse().unwrap());
             },
             "secretRefs is not supported",
         ),

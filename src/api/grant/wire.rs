@@ -17,7 +17,8 @@ use crate::{
     error::{Error, Result},
     model::{
         AccessMode, ActorUid, Audience, DnsLabel, DriverName, Generation, Grant, GrantActor,
-        GrantDevice, GrantMount, GrantVolume, NodeName, VolumeMode, VolumeUid,
+        GrantDevice, GrantMount, GrantVolume, NodeName, SecretRef, SecretRefs, SecretUse,
+        VolumeMode, VolumeUid,
     },
 };
 
@@ -123,7 +124,15 @@ impl WireGrant {
             },
             node: self.node,
             audience: self.audience.0.into_audience()?,
-            volumes: self.volumes.into_iter().map(|v| v.0.into()).collect(),
+            volumes: self
+                .volumes
+                .into_iter()
+                .enumerate()
+                .map(|(index, v)| {
+                    v.0.into_volume()
+                        .map_err(|e| e.context(format_args!("volumes[{index}]")))
+                })
+                .collect::<Result<_>>()?,
             mounts: self.mounts.into_iter().map(|m| m.0.into()).collect(),
             devices: self.devices.into_iter().map(|d| d.0.into()).collect(),
         })
@@ -156,9 +165,10 @@ impl WireAudience {
     }
 }
 
-impl From<WireVolume> for GrantVolume {
-    fn from(wire: WireVolume) -> Self {
-        Self {
+impl WireVolume {
+    fn into_volume(self) -> Result<GrantVolume> {
+        let wire = self;
+        Ok(GrantVolume {
             name: wire.name,
             uid: wire.uid,
             generation: Generation(wire.generation),
@@ -169,11 +179,30 @@ impl From<WireVolume> for GrantVolume {
             access_mode: wire.access_mode,
             mount_flags: wire.mount_flags.into_iter().map(|f| f.0).collect(),
             mount_group: wire.mount_group,
-            secret_refs: wire.secret_refs.0,
+            secret_refs: secret_refs(&wire.secret_refs.0)?,
             volume_context: wire.volume_context.0,
             publish_context: wire.publish_context.0,
-        }
+        })
     }
+}
+
+fn secret_refs(texts: &BTreeMap<String, String>) -> Result<SecretRefs> {
+    let mut refs = SecretRefs::new();
+    for (key, secret) in texts {
+        let known = SecretUse::ALL
+            .into_iter()
+            .find(|u| u.is_of_node() && u.as_camel_case() == key);
+        let Some(use_) = known else {
+            return Err(Error::invalid(format!(
+                "secretRefs: {key:?} is not known: use nodeStage, nodePublish or nodeExpand"
+            )));
+        };
+        let secret = secret
+            .parse::<SecretRef>()
+            .map_err(|e| e.context(format_args!("secretRefs.{key}")))?;
+        refs.insert(use_, secret);
+    }
+    Ok(refs)
 }
 
 impl From<WireMount> for GrantMount {
