@@ -14,7 +14,7 @@ use tonic::transport::Server;
 use super::ports::{CurrentWord, LocalNode};
 use crate::{
     config::Config,
-    control::{Control, ControlService, store::RedbStore},
+    control::{Control, ControlService, Settings, store::RedbStore},
     cri::Cri,
     csi::{DriverConfig, Registry},
     error::{Error, Result},
@@ -56,6 +56,7 @@ pub(super) async fn serve(config: Config) -> Result<()> {
         Arc::clone(&drivers),
         Arc::clone(&local) as Arc<_>,
         name.clone(),
+        Settings::default(),
     )
     .await?;
     let agent = Agent::start(
