@@ -37,11 +37,11 @@ impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let name: DriverName = DEFAULT_NAME.parse().unwrap();
-        let config = DriverConfig {
-            name: name.clone(),
-            endpoint: dir.path().join("csi.sock"),
-            call_timeout: Duration::from_secs(5),
-        };
+        let config = DriverConfig::unix(
+            name.clone(),
+            dir.path().join("csi.sock"),
+            Duration::from_secs(5),
+        );
         let mut bench = Self {
             client: Registry::new(vec![config]).get(&name).unwrap(),
             dir,
