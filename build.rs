@@ -8,6 +8,7 @@ const PROTOS: &[&str] = &[
     "proto/csi/v1/csi.proto",
     "proto/nri/v1alpha1/nri.proto",
     "proto/cri/v1/cri.proto",
+    "proto/pluginregistration/v1.proto",
     "proto/ttrpc/ttrpc.proto",
     "proto/actorvolumes/v1/actorvolumes.proto",
 ];

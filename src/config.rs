@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, Result},
     model::{DnsLabel, DriverName, NodeName},
+    transport::{Address, Endpoint, TlsEndpoint, TlsFiles},
 };
 
 /// Where the configuration is read from unless told otherwise.
@@ -35,6 +36,10 @@ pub struct Config {
     pub wait: Wait,
     /// The CSI drivers.
     pub driver: Vec<Driver>,
+    /// Drivers that register themselves.
+    pub discovery: Discovery,
+    /// Secrets of CSI calls.
+    pub secrets: Secrets,
     /// Logs.
     pub log: Log,
     /// Metrics.
@@ -93,11 +98,56 @@ pub struct Wait {
 pub struct Driver {
     /// What its GetPluginInfo answers.
     pub name: DriverName,
-    /// Its unix socket: an absolute path, `unix://` before it is allowed.
-    pub endpoint: String,
+    /// The unix socket of its Node service, and of its Controller service where
+    /// that has no endpoint of its own: an absolute path, `unix://` before it is
+    /// allowed.
+    pub endpoint: Option<String>,
+    /// The Controller service, where it is elsewhere: a unix socket, or
+    /// `tcp://host:port` with `tls`.
+    pub controller_endpoint: Option<String>,
     /// The deadline of one call, in seconds.
     #[serde(default = "default_call_timeout_s")]
     pub call_timeout_s: u64,
+    /// Calls in flight at one endpoint; those that take longer than 2 s are not
+    /// counted.
+    #[serde(default = "default_max_calls")]
+    pub max_calls: usize,
+    /// Where the driver sees `node.mount_root`, if not at the same path.
+    pub mount_root: Option<PathBuf>,
+    /// Files of mutual TLS, for a `tcp://` endpoint.
+    pub tls: Option<Tls>,
+}
+
+/// PEM files of mutual TLS; read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The authorities that the driver's certificate must come from.
+    pub ca: PathBuf,
+    /// Our certificate.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The name that the driver's certificate must have; none: the host.
+    pub server_name: Option<String>,
+}
+
+/// Drivers that register themselves, as they do with a kubelet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Discovery {
+    /// The registration directory, such as `/var/lib/kubelet/plugins_registry`;
+    /// none: drivers are those of the configuration alone.
+    pub registration_dir: Option<PathBuf>,
+}
+
+/// Secrets of CSI calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Secrets {
+    /// A secret `namespace/name` is the directory `<dir>/<namespace>/<name>`, one
+    /// file a key; none: classes that name secrets do not work.
+    pub dir: Option<PathBuf>,
 }
 
 /// Logs.
@@ -120,6 +170,10 @@ pub struct Metrics {
 
 fn default_call_timeout_s() -> u64 {
     60
+}
+
+fn default_max_calls() -> usize {
+    32
 }
 
 impl Default for Node {
@@ -166,10 +220,88 @@ impl Default for Log {
 }
 
 impl Driver {
-    /// The socket's path.
-    pub fn socket(&self) -> PathBuf {
-        let path = self.endpoint.strip_prefix("unix://");
-        path.unwrap_or(&self.endpoint).into()
+    /// The socket of the Node service.
+    pub fn socket(&self) -> Result<Option<PathBuf>> {
+        let Some(text) = &self.endpoint else {
+            return Ok(None);
+        };
+        match self.address("endpoint", text)? {
+            Address::Unix(path) => Ok(Some(path)),
+            Address::Tcp(..) => Err(Error::invalid(format!(
+                "the endpoint of driver {} must be the absolute path of a unix socket, not {text:?}: only controller_endpoint may be elsewhere",
+                self.name
+            ))),
+        }
+    }
+
+    /// The Controller service, where it has an endpoint of its own.
+    pub fn controller(&self) -> Result<Option<Endpoint>> {
+        let tls = |reason: &str| Error::invalid(format!("driver {}: {reason}", self.name));
+        let Some(text) = &self.controller_endpoint else {
+            return match &self.tls {
+                Some(_) => Err(tls(
+                    "tls is for a controller_endpoint of tcp://, which is missing",
+                )),
+                None => Ok(None),
+            };
+        };
+        match (self.address("controller_endpoint", text)?, &self.tls) {
+            (Address::Unix(path), None) => Ok(Some(Endpoint::Unix(path))),
+            (Address::Unix(_), Some(_)) => Err(tls("a unix socket has no tls: leave it out")),
+            (Address::Tcp(..), None) => Err(tls(
+                "plain TCP is refused, since whoever reaches it could order any volume deleted: add a [driver.tls] table with ca, cert and key",
+            )),
+            (Address::Tcp(host, port), Some(files)) => {
+                let all = [&files.ca, &files.cert, &files.key];
+                if let Some(file) = all.into_iter().find(|f| !f.is_absolute()) {
+                    return Err(tls(&format!(
+                        "tls: {} must be an absolute path",
+                        file.display()
+                    )));
+                }
+                Ok(Some(Endpoint::Tls(TlsEndpoint {
+                    host,
+                    port,
+                    tls: TlsFiles {
+                        ca: files.ca.clone(),
+                        cert: files.cert.clone(),
+                        key: files.key.clone(),
+                        server_name: files.server_name.clone(),
+                    },
+                })))
+            }
+        }
+    }
+
+    fn address(&self, key: &str, text: &str) -> Result<Address> {
+        text.parse::<Address>()
+            .map_err(|e| e.context(format_args!("{key} of driver {}", self.name)))
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.socket()?.is_none() & self.controller()?.is_none() {
+            return Err(Error::invalid(format!(
+                "driver {} has no endpoint: set endpoint, controller_endpoint or both",
+                self.name
+            )));
+        }
+        if self.call_timeout_s == 0 || self.max_calls == 0 {
+            return Err(Error::invalid(format!(
+                "call_timeout_s and max_calls of driver {} must be at least 1",
+                self.name
+            )));
+        }
+        let Some(root) = &self.mount_root else {
+            return Ok(());
+        };
+        let longest = root.as_os_str().len() + BELOW_MOUNT_ROOT;
+        if !root.is_absolute() || longest > MAX_CSI_PATH {
+            return Err(Error::invalid(format!(
+                "mount_root of driver {} must be an absolute path, short enough that the {longest} bytes of its longest path are at most {MAX_CSI_PATH}",
+                self.name
+            )));
+        }
+        Ok(())
     }
 
     /// The deadline of one call.
@@ -206,7 +338,15 @@ impl Config {
             ("node.mount_root", &self.node.mount_root),
             ("runtime.nri_socket", &self.runtime.nri_socket),
             ("runtime.cri_socket", &self.runtime.cri_socket),
-        ] {
+        ]
+        .into_iter()
+        .chain(self.secrets.dir.as_ref().map(|dir| ("secrets.dir", dir)))
+        .chain(
+            self.discovery
+                .registration_dir
+                .as_ref()
+                .map(|dir| ("discovery.registration_dir", dir)),
+        ) {
             if !path.is_absolute() {
                 return Err(Error::invalid(format!(
                     "{key} must be an absolute path, not {}",
@@ -253,18 +393,7 @@ impl Config {
                     driver.name
                 )));
             }
-            if !driver.socket().is_absolute() {
-                return Err(Error::invalid(format!(
-                    "the endpoint of driver {} must be an absolute path of a unix socket, not {:?}",
-                    driver.name, driver.endpoint
-                )));
-            }
-            if driver.call_timeout_s == 0 {
-                return Err(Error::invalid(format!(
-                    "call_timeout_s of driver {} must be at least 1",
-                    driver.name
-                )));
-            }
+            driver.check()?;
         }
         Ok(())
     }
@@ -284,8 +413,12 @@ impl Config {
              # [[driver]]\n\
              # name = \"hostpath.csi.k8s.io\"\n\
              # endpoint = \"unix:///run/csi/hostpath.sock\"\n\
-             # call_timeout_s = {}\n",
-            default_call_timeout_s()
+             # call_timeout_s = {}\n\
+             # max_calls = {}\n\
+             # controller_endpoint = \"tcp://csi.example:9000\"   # with a table [driver.tls]: ca, cert, key\n\
+             # mount_root = \"/csi\"   # where the driver sees node.mount_root\n",
+            default_call_timeout_s(),
+            default_max_calls(),
         )
     }
 }
@@ -324,8 +457,40 @@ mod tests {
     fn a_driver_is_named_once_and_by_an_absolute_socket() {
         let table = "[[driver]]\nname = \"a.b\"\nendpoint = \"unix:///x.sock\"\n";
         let config = Config::parse(table).unwrap();
-        assert_eq!(config.driver[0].socket(), PathBuf::from("/x.sock"));
+        let socket = config.driver[0].socket().unwrap();
+        assert_eq!(socket, Some(PathBuf::from("/x.sock")));
         assert!(refused(&table.repeat(2)).contains("twice"));
-        assert!(refused(&table.replace("unix://", "tcp://")).contains("absolute"));
+        assert!(refused(&table.replace("unix:///x.sock", "tcp://h:1")).contains("unix socket"));
+        assert!(
+            refused(&table.replace("endpoint = \"unix:///x.sock\"", "")).contains("no endpoint")
+        );
+    }
+
+    #[test]
+    fn plain_tcp_is_refused_and_tls_needs_its_files() {
+        let tcp = "[[driver]]\nname = \"a.b\"\ncontroller_endpoint = \"tcp://csi.x:9000\"\n";
+        assert!(refused(tcp).contains("plain TCP is refused"));
+        let files = "[driver.tls]\nca = \"/c/ca\"\ncert = \"/c/crt\"\nkey = \"/c/key\"\n";
+        let config = Config::parse(&format!("{tcp}{files}")).unwrap();
+        let controller = config.driver[0].controller().unwrap().unwrap();
+        assert_eq!(controller.to_string(), "tcp://csi.x:9000");
+        let relative = files.replace("/c/key", "key");
+        assert!(refused(&format!("{tcp}{relative}")).contains("absolute"));
+        let unix = tcp.replace("tcp://csi.x:9000", "unix:///c.sock");
+        assert!(refused(&format!("{unix}{files}")).contains("leave it out"));
+        let node = tcp
+            .replace("controller_endpoint", "endpoint")
+            .replace("tcp://csi.x:9000", "/n.sock");
+        assert!(refused(&format!("{node}{files}")).contains("missing"));
+    }
+
+    #[test]
+    fn a_driver_that_sees_the_mount_root_elsewhere_needs_short_paths_there_too() {
+        let table = |root: &str| {
+            format!("[[driver]]\nname = \"a.b\"\nendpoint = \"/x.sock\"\nmount_root = \"{root}\"\n")
+        };
+        assert!(Config::parse(&table("/csi")).is_ok());
+        assert!(refused(&table(&format!("/{}", "x".repeat(80)))).contains("at most 128"));
+        assert!(refused(&table("csi")).contains("absolute"));
     }
 }

@@ -3,22 +3,25 @@
 //! deadline and a class of failure.
 
 mod attach;
+mod breaker;
 mod call;
 mod capabilities;
 mod connection;
 mod controller;
+pub mod discovery;
 mod driver;
 mod expand;
 mod list;
 mod node;
+mod peer;
 mod registry;
 mod request;
 mod stats;
 
 pub use call::{CallError, Outcome};
 pub use capabilities::Capabilities;
-pub use driver::{Driver, DriverStatus};
-pub use registry::{DriverConfig, Registry};
+pub use driver::{Driver, DriverStatus, Observer};
+pub use registry::{DEFAULT_MAX_CALLS, DriverConfig, Registry};
 pub use request::{
     Accessibility, Condition, ControllerExpand, ControllerPublish, ControllerUnpublish,
     CreateVolume, CreatedVolume, DeleteVolume, ExpandedVolume, ListedVolume, NodeExpand, NodeInfo,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The embedded CSI driver: a directory per volume, shown by bind mounts.
 //!
-//! It keeps no promise of size: all volumes share the file system of its root.
+//! It keeps no promise of size: all volumes share the file system of its root,
+//! whose figures NodeGetVolumeStats tells, and an expansion is a note.
 //! A new volume is an empty directory of root with mode 0755. It runs as root,
 //! in the mount namespace of the container runtime or in one whose mounts reach it.
 //!
@@ -18,6 +19,7 @@ mod controller;
 mod identity;
 mod mounts;
 mod node;
+mod stats;
 mod store;
 
 use std::{

@@ -27,3 +27,8 @@ pub mod ttrpc {
 pub mod api {
     tonic::include_proto!("actorvolumes.v1");
 }
+
+/// Plugin registration with a kubelet, v1.
+pub mod registration {
+    tonic::include_proto!("pluginregistration");
+}

@@ -1,6 +1,93 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Unix sockets: how every gRPC client and server of this project connects.
+//! How every gRPC client and server of this project connects: unix sockets, and
+//! TCP with mutual TLS for controllers elsewhere.
 
+mod endpoint;
+mod tls;
 mod unix;
 
-pub use unix::{UnixChannel, bind, connect, connect_once, was_not_sent};
+use std::{
+    error::Error as _,
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::transport::{Endpoint as Http, Uri};
+use tower::service_fn;
+
+pub use endpoint::{Address, Endpoint, TlsEndpoint, TlsFiles};
+pub use tls::{Fingerprint, fingerprint};
+pub use tonic::transport::Channel;
+pub use unix::{bind, connect};
+
+use crate::error::Result;
+
+/// Connects within the time given, for one connection alone: once the server has
+/// hung up, every call fails with an error that [`was_not_sent`] knows. For
+/// callers that must learn anew who the server is after it was started again.
+///
+/// Gives also what the TLS files held, where there are any.
+pub async fn connect_once(
+    endpoint: &Endpoint,
+    within: Duration,
+) -> Result<(Channel, Option<Fingerprint>)> {
+    match endpoint {
+        Endpoint::Unix(socket) => Ok((unix::open(socket, within, true).await?, None)),
+        Endpoint::Tls(tls) => {
+            let (channel, fingerprint) = tls::connect_once(tls, within).await?;
+            Ok((channel, Some(fingerprint)))
+        }
+    }
+}
+
+/// Whether the call failed because the one connection of [`connect_once`] was
+/// gone, before anything was sent.
+pub fn was_not_sent(status: &tonic::Status) -> bool {
+    let mut next = status.source();
+    while let Some(error) = next {
+        // An io::Error shows its inner error by get_ref alone: source() skips it.
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        if error.is::<HungUp>() || inner.is_some_and(|e| e.is::<HungUp>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// The one connection was used up.
+#[derive(Debug, thiserror::Error)]
+#[error("the server has hung up")]
+struct HungUp;
+
+/// Connects by what `open` opens; where `once`, by its first connection alone.
+async fn dial<S, F>(
+    http: Http,
+    within: Duration,
+    once: bool,
+    open: impl Fn() -> F + Send + 'static,
+) -> Result<Channel, tonic::transport::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+{
+    let used = AtomicBool::new(false);
+    let connector = service_fn(move |_: Uri| {
+        let refused = used.swap(true, Ordering::Relaxed) && once;
+        let opening = open();
+        async move {
+            if refused {
+                return Err(io::Error::other(HungUp));
+            }
+            opening.await.map(TokioIo::new)
+        }
+    });
+    http.connect_timeout(within)
+        .connect_with_connector(connector)
+        .await
+}

@@ -14,7 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["error"]),
     ("api", &["error", "model"]),
     ("delivery", &["error", "model"]),
-    ("config", &["error", "model"]),
+    ("config", &["error", "model", "transport"]),
     ("host", &["error"]),
     ("transport", &["error"]),
     ("telemetry", &["config", "error"]),

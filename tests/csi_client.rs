@@ -94,11 +94,7 @@ type Context = BTreeMap<String, String>;
 
 fn client(name: &str, endpoint: PathBuf, call_timeout: Duration) -> Arc<Driver> {
     let name: DriverName = name.parse().unwrap();
-    let config = DriverConfig {
-        name: name.clone(),
-        endpoint,
-        call_timeout,
-    };
+    let config = DriverConfig::unix(name.clone(), endpoint, call_timeout);
     Registry::new(vec![config]).get(&name).unwrap()
 }
 

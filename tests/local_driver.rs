@@ -14,8 +14,8 @@ use std::{
 
 use actor_volumes::{
     csi::{
-        Accessibility, CallError, CreateVolume, DeleteVolume, Driver, DriverConfig, NodePublish,
-        NodeStage, Registry, VolumeCapability,
+        Accessibility, CallError, ControllerExpand, CreateVolume, DeleteVolume, Driver,
+        DriverConfig, NodePublish, NodeStage, NodeStats, Registry, VolumeCapability,
     },
     error::Kind,
     host::mount::{bindings, is_mount_point, unmount},
@@ -37,11 +37,11 @@ impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let name: DriverName = DEFAULT_NAME.parse().unwrap();
-        let config = DriverConfig {
-            name: name.clone(),
-            endpoint: dir.path().join("csi.sock"),
-            call_timeout: Duration::from_secs(5),
-        };
+        let config = DriverConfig::unix(
+            name.clone(),
+            dir.path().join("csi.sock"),
+            Duration::from_secs(5),
+        );
         let mut bench = Self {
             client: Registry::new(vec![config]).get(&name).unwrap(),
             dir,
@@ -207,6 +207,46 @@ async fn data_is_kept_from_one_publication_to_the_next_and_ends_with_the_volume(
     client.delete_volume(&deletion(&id)).await.unwrap();
     let left = |name| fs::read_dir(bench.path(name)).unwrap().count();
     assert_eq!((left("root/volumes"), left("root/trash")), (0, 0));
+}
+
+#[tokio::test]
+#[ignore = "needs root: run by make test"]
+async fn a_volume_grows_and_tells_what_is_used() {
+    let bench = Bench::new();
+    bench.wait().await;
+    let client = &bench.client;
+    let id = bench.create("a").await;
+    let expand = |required_bytes| ControllerExpand {
+        volume_id: id.clone(),
+        required_bytes,
+        capability: capability(AccessMode::SingleNodeSingleWriter),
+        secrets: Secrets::default(),
+    };
+    let grown = client.controller_expand(&expand(3 << 20)).await.unwrap();
+    assert_eq!(grown.capacity_bytes, 3 << 20);
+    assert!(!grown.node_expansion_required);
+    // It never shrinks, and a repeated CreateVolume finds it as it is.
+    let grown = client.controller_expand(&expand(2 << 20)).await.unwrap();
+    assert_eq!(grown.capacity_bytes, 3 << 20);
+    assert_eq!(bench.create("a").await, id);
+
+    let (stage, publish) = (bench.stage(&id), bench.publish(&id, "target"));
+    let stats = NodeStats {
+        volume_id: id.clone(),
+        volume_path: publish.target_path.clone(),
+        staging_path: stage.staging_path.clone(),
+    };
+    refused(
+        client.node_stats(&stats).await,
+        Kind::NotFound,
+        "not mounted",
+    );
+    client.node_stage(&stage).await.unwrap();
+    client.node_publish(&publish).await.unwrap();
+    let told = client.node_stats(&stats).await.unwrap().unwrap();
+    let (bytes, inodes) = (told.bytes.unwrap(), told.inodes.unwrap());
+    assert!(bytes.total >= bytes.used + bytes.available && bytes.available > 0);
+    assert!(inodes.total > 0 || inodes.used == 0);
 }
 
 #[tokio::test]

@@ -70,11 +70,11 @@ impl Node {
 
     async fn agent(dir: &Path, shutdown: &CancellationToken) -> (Arc<Agent>, GrantVolume) {
         let name = "testkit.actor-volumes.dev".parse().unwrap();
-        let drivers = Arc::new(Registry::new(vec![DriverConfig {
+        let drivers = Arc::new(Registry::new(vec![DriverConfig::unix(
             name,
-            endpoint: dir.join("csi.sock"),
-            call_timeout: Duration::from_secs(5),
-        }]));
+            dir.join("csi.sock"),
+            Duration::from_secs(5),
+        )]));
         let created = drivers.list()[0]
             .create_volume(&CreateVolume {
                 name: "av-1".into(),

@@ -71,7 +71,7 @@ pub(super) fn storage_class(record: StorageClassRecord) -> api::StorageClass {
 pub(super) fn driver(status: DriverStatus) -> api::Driver {
     api::Driver {
         name: status.name.to_string(),
-        endpoint: status.endpoint.display().to_string(),
+        endpoint: status.endpoint,
         ready: status.ready,
         version: status.version,
         capabilities: status.capabilities,

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
 use super::{
     Control,
     cell::blocking,
@@ -134,12 +132,6 @@ impl Control {
 
     /// The drivers, by name.
     pub async fn driver_status(&self) -> Vec<DriverStatus> {
-        let mut asked = JoinSet::new();
-        for driver in self.drivers.list() {
-            asked.spawn(async move { driver.status().await });
-        }
-        let mut answers = asked.join_all().await;
-        answers.sort_by(|a, b| a.name.cmp(&b.name));
-        answers
+        self.drivers.statuses().await
     }
 }

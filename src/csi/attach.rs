@@ -9,8 +9,8 @@ use super::{
 };
 use crate::proto::csi::{self as wire, controller_client::ControllerClient};
 
-const PUBLISH: Rpc = Rpc::mounting("ControllerPublishVolume");
-const UNPUBLISH: Rpc = Rpc::mounting("ControllerUnpublishVolume");
+const PUBLISH: Rpc = Rpc::attaching("ControllerPublishVolume");
+const UNPUBLISH: Rpc = Rpc::attaching("ControllerUnpublishVolume");
 
 impl Driver {
     /// The publish_context; empty where the driver has no ControllerPublishVolume.

@@ -59,28 +59,47 @@ impl From<CallError> for Error {
     }
 }
 
+/// Which place of a driver serves an RPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Controller,
+    Node,
+}
+
 /// One RPC, and the part of its class that differs between RPCs.
 #[derive(Clone, Copy)]
 pub(super) struct Rpc {
     pub(super) name: &'static str,
+    pub(super) side: Side,
     /// What RESOURCE_EXHAUSTED says: "no room" ends a CreateVolume, but to a
     /// node or attach call it may as well say "too busy, ask again".
     exhausted: Outcome,
 }
 
 impl Rpc {
-    /// Identity calls, CreateVolume and DeleteVolume.
+    /// Identity calls, CreateVolume, DeleteVolume and ListVolumes.
     pub(super) const fn plain(name: &'static str) -> Self {
         Self {
             name,
+            side: Side::Controller,
             exhausted: Outcome::Final,
         }
     }
 
-    /// Calls that attach or mount.
-    pub(super) const fn mounting(name: &'static str) -> Self {
+    /// Calls of the Controller service that attach or grow.
+    pub(super) const fn attaching(name: &'static str) -> Self {
         Self {
             name,
+            side: Side::Controller,
+            exhausted: Outcome::Ambiguous,
+        }
+    }
+
+    /// Calls of the Node service.
+    pub(super) const fn node(name: &'static str) -> Self {
+        Self {
+            name,
+            side: Side::Node,
             exhausted: Outcome::Ambiguous,
         }
     }
@@ -150,6 +169,17 @@ pub(super) fn sanitise(message: &str) -> String {
     text
 }
 
+/// The code of what came back, for those who count; none came: DEADLINE_EXCEEDED.
+pub(super) fn code_of<T>(answer: Option<&Result<T, Status>>) -> &'static str {
+    match answer {
+        Some(Ok(_)) => code_name(Code::Ok),
+        Some(Err(status)) if is_timeout(status) => code_name(Code::DeadlineExceeded),
+        Some(Err(status)) if is_transport(status) => code_name(Code::Unavailable),
+        Some(Err(status)) => code_name(status.code()),
+        None => code_name(Code::DeadlineExceeded),
+    }
+}
+
 fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
@@ -177,7 +207,7 @@ mod tests {
     use super::*;
 
     const CREATE: Rpc = Rpc::plain("CreateVolume");
-    const PUBLISH: Rpc = Rpc::mounting("NodePublishVolume");
+    const PUBLISH: Rpc = Rpc::node("NodePublishVolume");
 
     fn outcome(rpc: Rpc, code: Code) -> Outcome {
         classify(rpc, "d", &Status::new(code, "m")).outcome

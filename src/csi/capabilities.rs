@@ -72,6 +72,19 @@ impl Capabilities {
         self.controller_single_node_multi_writer && self.node_single_node_multi_writer
     }
 
+    /// These, with what `other` says of the Node service in the place of ours.
+    pub(super) fn with_node_of(&self, other: &Self) -> Self {
+        Self {
+            node: other.node,
+            stage: other.stage,
+            node_expand: other.node_expand,
+            stats: other.stats,
+            volume_mount_group: other.volume_mount_group,
+            node_single_node_multi_writer: other.node_single_node_multi_writer,
+            ..self.clone()
+        }
+    }
+
     /// The mode to ask for where this one is wanted.
     ///
     /// A driver that knows the finer modes is asked for them: one writer, or

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One connection to a driver, and what was learnt over it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::OnceCell,
@@ -10,28 +10,31 @@ use tokio::{
 use tonic::{Code, Response, Status};
 
 use super::{
-    CallError, Capabilities, DriverConfig, NodeInfo,
+    CallError, Capabilities, NodeInfo,
     call::{Rpc, classify, is_timeout, is_transport, sanitise},
 };
 use crate::{
     error::{Error, Kind},
+    model::DriverName,
     proto::csi::{GetPluginInfoRequest, ProbeRequest, identity_client::IdentityClient},
-    transport::{self, UnixChannel},
+    transport::{self, Channel, Endpoint, Fingerprint},
 };
 
 /// A connection over which the driver said who it is and that it is ready.
 pub(super) struct Connection {
-    pub(super) channel: UnixChannel,
+    pub(super) channel: Channel,
     /// `vendor_version` of GetPluginInfo.
     pub(super) version: String,
-    pub(super) capabilities: Capabilities,
+    pub(super) capabilities: Arc<Capabilities>,
+    /// What the TLS files held when it was made.
+    pub(super) fingerprint: Option<Fingerprint>,
     /// NodeGetInfo, once it was asked for.
     pub(super) node_info: OnceCell<NodeInfo>,
 }
 
 /// A channel and the time by which its owner must be done with it.
 pub(super) struct Link<'a> {
-    pub(super) channel: &'a UnixChannel,
+    pub(super) channel: &'a Channel,
     pub(super) driver: &'a str,
     pub(super) deadline: Instant,
 }
@@ -40,7 +43,7 @@ pub(super) struct Link<'a> {
 pub(super) async fn rpc<T, F>(
     link: &Link<'_>,
     rpc: Rpc,
-    send: impl FnOnce(UnixChannel) -> F,
+    send: impl FnOnce(Channel) -> F,
 ) -> Result<T, CallError>
 where
     F: Future<Output = Result<Response<T>, Status>>,
@@ -64,26 +67,37 @@ impl Connection {
     ///
     /// Every failure is ambiguous in class: nothing of the caller's own request
     /// was sent, and what it knew before still holds.
-    pub(super) async fn open(config: &DriverConfig, within: Duration) -> Result<Self, CallError> {
+    pub(super) async fn open(
+        driver: &DriverName,
+        endpoint: &Endpoint,
+        within: Duration,
+    ) -> Result<Self, CallError> {
         let deadline = Instant::now() + within;
         let open = async {
-            let channel = transport::connect_once(&config.endpoint, within)
+            let connected = transport::connect_once(endpoint, within);
+            let (channel, fingerprint) = timeout_at(deadline, connected)
                 .await
+                .unwrap_or_else(|_| {
+                    Err(Error::unavailable(format!(
+                        "cannot connect to {endpoint} within {within:?}: is its server running?"
+                    )))
+                })
                 .map_err(|e| {
-                    let e = e.context(format!("CSI driver {}", config.name));
+                    let e = e.context(format!("CSI driver {driver}"));
                     CallError::ambiguous("GetPluginInfo", e)
                 })?;
             let link = Link {
                 channel: &channel,
-                driver: config.name.as_str(),
+                driver: driver.as_str(),
                 deadline,
             };
-            let version = check_name(&link, config).await?;
+            let version = check_name(&link, driver, endpoint).await?;
             probe_until_ready(&link).await?;
-            let capabilities = Capabilities::read(&link).await?;
+            let capabilities = Arc::new(Capabilities::read(&link).await?);
             Ok(Self {
                 version,
                 capabilities,
+                fingerprint,
                 node_info: OnceCell::new(),
                 channel: channel.clone(),
             })
@@ -96,7 +110,11 @@ impl Connection {
 }
 
 /// Checks that the driver is the one of the configuration; gives its version.
-async fn check_name(link: &Link<'_>, config: &DriverConfig) -> Result<String, CallError> {
+async fn check_name(
+    link: &Link<'_>,
+    driver: &DriverName,
+    endpoint: &Endpoint,
+) -> Result<String, CallError> {
     const RPC: Rpc = Rpc::plain("GetPluginInfo");
     let info = rpc(link, RPC, |channel| async {
         IdentityClient::new(channel)
@@ -104,12 +122,11 @@ async fn check_name(link: &Link<'_>, config: &DriverConfig) -> Result<String, Ca
             .await
     })
     .await?;
-    if info.name != config.name.as_str() {
+    if info.name != driver.as_str() {
         let error = Error::precondition(format!(
-            "the CSI driver at {} is named {:?}, but the configuration names it {:?}: correct the name or the endpoint",
-            config.endpoint.display(),
+            "the CSI driver at {endpoint} is named {:?}, but the configuration names it {:?}: correct the name or the endpoint",
             sanitise(&info.name),
-            config.name.as_str(),
+            driver.as_str(),
         ));
         return Err(CallError::last(RPC.name, error));
     }

@@ -1,39 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One driver: its connection, made when it is first needed, and the road that
-//! every call takes.
+//! One driver: one process that serves all, or a Node service here and a
+//! Controller service elsewhere.
 
 use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status};
 
 use super::{
     CallError, Capabilities, DriverConfig,
-    call::{Rpc, classify, is_timeout},
-    connection::{Connection, Link, is_spent, probe},
+    call::{Rpc, Side},
+    connection::Connection,
+    peer::Peer,
 };
 use crate::{
-    error::{Error, Kind},
+    error::Error,
     model::DriverName,
-    transport::{UnixChannel, was_not_sent},
+    transport::{Channel, Endpoint},
 };
-
-/// How long a driver has from the first byte to ready; less where the deadline
-/// of its calls is shorter.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is known of a driver, for people.
 #[derive(Debug, Clone)]
 pub struct DriverStatus {
     /// The name in the configuration.
     pub name: DriverName,
-    /// The socket.
-    pub endpoint: PathBuf,
-    /// Whether it answered and said that it is ready.
+    /// Where it is; both places of a driver that has two.
+    pub endpoint: String,
+    /// Whether it answered and said that it is ready, at all its places.
     pub ready: bool,
     /// `vendor_version`, where known.
     pub version: String,
@@ -43,91 +39,81 @@ pub struct DriverStatus {
     pub message: String,
 }
 
+/// Told of every call that was sent. It must be quick.
+pub trait Observer: Send + Sync {
+    /// `code` is the gRPC code in the spelling of the specification.
+    fn called(&self, driver: &DriverName, rpc: &'static str, code: &'static str, took: Duration);
+}
+
 /// One driver.
 pub struct Driver {
-    pub(super) config: DriverConfig,
-    current: Mutex<Option<Arc<Connection>>>,
-    /// Held by the one who connects; the number of attempts that have ended,
-    /// and how the last one failed.
-    connecting: tokio::sync::Mutex<()>,
-    last: Mutex<Attempts>,
-}
-
-#[derive(Default)]
-struct Attempts {
-    ended: u64,
-    failure: Option<(&'static str, Kind, String)>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing behind these locks can be left half-changed by a panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    name: DriverName,
+    /// Serves the Node service, and the Controller service where there is no
+    /// other place for it.
+    node: Option<Peer>,
+    controller: Option<Peer>,
+    mount_root: Option<(PathBuf, PathBuf)>,
 }
 
 impl Driver {
-    pub(super) fn new(config: DriverConfig) -> Self {
+    pub(super) fn new(config: DriverConfig, observer: &Arc<dyn Observer>) -> Self {
+        let peer = |endpoint| {
+            Peer::new(
+                config.name.clone(),
+                endpoint,
+                config.call_timeout,
+                config.max_calls,
+                Arc::clone(observer),
+            )
+        };
         Self {
-            config,
-            current: Mutex::default(),
-            connecting: tokio::sync::Mutex::default(),
-            last: Mutex::default(),
+            node: config.endpoint.map(Endpoint::Unix).map(peer),
+            controller: config.controller.map(peer),
+            mount_root: config.mount_root,
+            name: config.name,
         }
     }
 
-    /// Its socket.
-    pub fn endpoint(&self) -> &std::path::Path {
-        &self.config.endpoint
+    /// The socket of its Node service.
+    pub fn node_socket(&self) -> Option<&Path> {
+        match &self.node.as_ref()?.endpoint {
+            Endpoint::Unix(path) => Some(path),
+            Endpoint::Tls(_) => None,
+        }
     }
 
     /// Its name in the configuration, which it must answer to.
     pub fn name(&self) -> &DriverName {
-        &self.config.name
+        &self.name
     }
 
     /// What is known of it; asks it whether it is ready.
     pub async fn status(&self) -> DriverStatus {
         let mut status = DriverStatus {
-            name: self.config.name.clone(),
-            endpoint: self.config.endpoint.clone(),
-            ready: false,
+            name: self.name.clone(),
+            endpoint: String::new(),
+            ready: true,
             version: String::new(),
             capabilities: Vec::new(),
             message: String::new(),
         };
-        // A connection that has gone stale since the last call shows itself
-        // here, and is then made anew.
-        for fresh in [false, true] {
-            let connection = match self.connect().await {
-                Ok(connection) => connection,
-                Err(e) => {
-                    status.message = e.to_string();
-                    return status;
-                }
-            };
-            status.version = connection.version.clone();
-            status.capabilities = connection.capabilities.names.clone();
-            let link = Link {
-                channel: &connection.channel,
-                driver: self.config.name.as_str(),
-                deadline: Instant::now() + self.connect_within(),
-            };
-            match probe(&link).await {
-                Ok(true) => {
-                    status.ready = true;
-                    return status;
-                }
-                Ok(false) => {
-                    status.message = "the driver says that it is not ready: see its log".into();
-                    return status;
-                }
-                Err(e) => {
-                    let gone = e.error.kind() == Kind::Unavailable;
-                    status.message = e.to_string();
-                    if !gone || fresh {
-                        return status;
+        for peer in [&self.node, &self.controller].into_iter().flatten() {
+            if !status.endpoint.is_empty() {
+                status.endpoint.push_str(", ");
+            }
+            status.endpoint.push_str(&peer.endpoint.to_string());
+            let (known, ready) = peer.status().await;
+            if let Some(known) = known {
+                for name in &known.capabilities.names {
+                    if !status.capabilities.contains(name) {
+                        status.capabilities.push(name.clone());
                     }
-                    self.forget(&connection);
                 }
+                status.version = known.version;
+            }
+            if let Err(why) = ready {
+                status.ready = false;
+                status.message = why;
             }
         }
         status
@@ -136,110 +122,85 @@ impl Driver {
     /// What it can do. Connects if needed; waits for readiness within the
     /// connect deadline.
     pub async fn capabilities(&self) -> Result<Capabilities, CallError> {
-        Ok(self.connect().await?.capabilities.clone())
+        let (peer, side) = match (&self.controller, &self.node) {
+            (Some(controller), _) => (controller, Side::Controller),
+            (None, Some(node)) => (node, Side::Node),
+            (None, None) => return Err(self.nowhere("GetPluginCapabilities")),
+        };
+        let connection = peer.connect().await?;
+        let other = self.other(side).await?;
+        Ok(merge(side, &connection.capabilities, other.as_deref()))
     }
 
-    /// Sends one call: `build` makes the request from the capabilities, or says
-    /// that there is nothing to do; `send` sends it.
-    ///
-    /// A driver that was started again between two calls is read anew and the
-    /// request is built again; a request that may have reached a driver is
-    /// never sent twice.
+    /// Sends one call to the place that serves it; see [`Peer::call`].
     pub(super) async fn call<Q, T, F>(
         &self,
         rpc: Rpc,
         build: impl Fn(&Capabilities) -> Result<Option<Q>, CallError>,
-        send: impl Fn(UnixChannel, Request<Q>) -> F,
+        send: impl Fn(Channel, Request<Q>) -> F,
     ) -> Result<Option<T>, CallError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let mut fresh = false;
-        loop {
-            let connection = self.connect().await.map_err(|e| CallError {
-                rpc: rpc.name,
-                error: Error::from(e),
-                outcome: super::Outcome::Ambiguous,
-            })?;
-            let Some(message) = build(&connection.capabilities)? else {
-                return Ok(None);
-            };
-            let mut request = Request::new(message);
-            request.set_timeout(self.config.call_timeout);
-            let sent = timeout(
-                self.config.call_timeout,
-                send(connection.channel.clone(), request),
-            );
-            let status = match sent.await {
-                Ok(Ok(response)) => return Ok(Some(response.into_inner())),
-                Ok(Err(status)) if !is_timeout(&status) => status,
-                Ok(Err(_)) | Err(_) => return Err(self.no_answer(rpc)),
-            };
-            if is_spent(&status) {
-                self.forget(&connection);
-            }
-            if was_not_sent(&status) && !fresh {
-                fresh = true;
-                continue;
-            }
-            return Err(classify(rpc, self.config.name.as_str(), &status));
-        }
+        let other = self.other(rpc.side).await?;
+        let build = |own: &Capabilities| build(&merge(rpc.side, own, other.as_deref()));
+        self.peer(rpc)?.call(rpc, build, send).await
     }
 
-    fn no_answer(&self, rpc: Rpc) -> CallError {
-        let error = Error::deadline(format!(
-            "CSI driver {} did not answer within {:?}; the call may be done or not",
-            self.config.name, self.config.call_timeout
+    /// The connection of the Node service.
+    pub(super) async fn connect_node(&self, rpc: Rpc) -> Result<Arc<Connection>, CallError> {
+        self.peer(rpc)?.connect().await
+    }
+
+    fn peer(&self, rpc: Rpc) -> Result<&Peer, CallError> {
+        let found = match rpc.side {
+            Side::Node => self.node.as_ref(),
+            Side::Controller => self.controller.as_ref().or(self.node.as_ref()),
+        };
+        found.ok_or_else(|| self.nowhere(rpc.name))
+    }
+
+    fn nowhere(&self, rpc: &'static str) -> CallError {
+        let error = Error::precondition(format!(
+            "CSI driver {} has no endpoint for this call here: set `endpoint` in its [[driver]] table",
+            self.name
         ));
-        CallError::ambiguous(rpc.name, error)
+        CallError::last(rpc, error)
     }
 
-    /// The connection, made if there is none.
-    pub(super) async fn connect(&self) -> Result<Arc<Connection>, CallError> {
-        let before = lock(&self.last).ended;
-        if let Some(connection) = lock(&self.current).clone() {
-            return Ok(connection);
-        }
-        let _turn = self.connecting.lock().await;
-        if let Some(connection) = lock(&self.current).clone() {
-            return Ok(connection);
-        }
-        // Whoever waited while another attempt failed shares its failure: a
-        // queue of callers must not wait for one deadline each.
-        {
-            let last = lock(&self.last);
-            if last.ended != before
-                && let Some((rpc, kind, message)) = &last.failure
-            {
-                return Err(CallError::ambiguous(rpc, Error::new(*kind, message)));
-            }
-        }
-        let opened = Connection::open(&self.config, self.connect_within()).await;
-        let mut last = lock(&self.last);
-        last.ended += 1;
-        match opened {
-            Ok(connection) => {
-                let connection = Arc::new(connection);
-                last.failure = None;
-                *lock(&self.current) = Some(connection.clone());
-                Ok(connection)
-            }
-            Err(e) => {
-                last.failure = Some((e.rpc, e.error.kind(), e.error.full_message()));
-                Err(e)
-            }
-        }
+    /// What the other of two places can do. What was learnt of it once is good
+    /// enough: a place that is down must not stop the calls to this one.
+    async fn other(&self, side: Side) -> Result<Option<Arc<Capabilities>>, CallError> {
+        let (Some(node), Some(controller)) = (&self.node, &self.controller) else {
+            return Ok(None);
+        };
+        let other = match side {
+            Side::Controller => node,
+            Side::Node => controller,
+        };
+        other.known().await.map(Some)
     }
 
-    fn connect_within(&self) -> Duration {
-        CONNECT_WITHIN.min(self.config.call_timeout)
-    }
-
-    /// Drops the connection, unless another has taken its place.
-    fn forget(&self, spent: &Arc<Connection>) {
-        let mut current = lock(&self.current);
-        if current.as_ref().is_some_and(|c| Arc::ptr_eq(c, spent)) {
-            *current = None;
+    /// The path as the driver sees it.
+    pub(super) fn map_path(&self, path: &Path) -> PathBuf {
+        match &self.mount_root {
+            Some((ours, theirs)) => match path.strip_prefix(ours) {
+                Ok(below) => theirs.join(below),
+                Err(_) => path.to_owned(),
+            },
+            None => path.to_owned(),
         }
+    }
+}
+
+/// The Controller service's capabilities of one place and the Node service's of
+/// the other.
+fn merge(side: Side, own: &Capabilities, other: Option<&Capabilities>) -> Capabilities {
+    let Some(other) = other else {
+        return own.clone();
+    };
+    match side {
+        Side::Controller => own.with_node_of(other),
+        Side::Node => other.with_node_of(own),
     }
 }

@@ -3,15 +3,14 @@
 
 use super::{
     CallError, Capabilities, ControllerExpand, Driver, ExpandedVolume, NodeExpand, call::Rpc,
-    node::text,
 };
 use crate::{
     error::Error,
     proto::csi::{self as wire, controller_client::ControllerClient, node_client::NodeClient},
 };
 
-const EXPAND: Rpc = Rpc::mounting("ControllerExpandVolume");
-const NODE_EXPAND: Rpc = Rpc::mounting("NodeExpandVolume");
+const EXPAND: Rpc = Rpc::attaching("ControllerExpandVolume");
+const NODE_EXPAND: Rpc = Rpc::node("NodeExpandVolume");
 
 impl Driver {
     /// Makes the volume larger; one that is large enough already is success.
@@ -76,10 +75,10 @@ impl Driver {
             self.gate(NODE_EXPAND, "EXPAND_VOLUME of the node", driver.node_expand)?;
             Ok(Some(wire::NodeExpandVolumeRequest {
                 volume_id: request.volume_id.clone(),
-                volume_path: text(NODE_EXPAND, &request.volume_path)?,
+                volume_path: self.path(NODE_EXPAND, &request.volume_path)?,
                 capacity_range: Some(range(NODE_EXPAND, request.required_bytes)?),
                 staging_target_path: if driver.stage {
-                    text(NODE_EXPAND, &request.staging_path)?
+                    self.path(NODE_EXPAND, &request.staging_path)?
                 } else {
                     String::new()
                 },

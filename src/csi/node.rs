@@ -11,11 +11,11 @@ use crate::{
     proto::csi::{self as wire, node_client::NodeClient},
 };
 
-const INFO: Rpc = Rpc::mounting("NodeGetInfo");
-const STAGE: Rpc = Rpc::mounting("NodeStageVolume");
-const UNSTAGE: Rpc = Rpc::mounting("NodeUnstageVolume");
-const PUBLISH: Rpc = Rpc::mounting("NodePublishVolume");
-const UNPUBLISH: Rpc = Rpc::mounting("NodeUnpublishVolume");
+const INFO: Rpc = Rpc::node("NodeGetInfo");
+const STAGE: Rpc = Rpc::node("NodeStageVolume");
+const UNSTAGE: Rpc = Rpc::node("NodeUnstageVolume");
+const PUBLISH: Rpc = Rpc::node("NodePublishVolume");
+const UNPUBLISH: Rpc = Rpc::node("NodeUnpublishVolume");
 
 /// The longest node id (CSI spec, NodeGetInfo).
 const MAX_NODE_ID: usize = 256;
@@ -26,10 +26,10 @@ impl Driver {
     /// Empty where the driver has no NodeGetInfo and needs none, because it has
     /// neither ControllerPublishVolume nor topology.
     pub async fn node_info(&self) -> Result<NodeInfo, CallError> {
-        let connection = self.connect().await?;
+        let connection = self.connect_node(INFO).await?;
+        let all = self.capabilities().await?;
         let ask = || async {
-            let needed =
-                connection.capabilities.controller_publish || connection.capabilities.topology;
+            let needed = all.controller_publish || all.topology;
             let build = |driver: &Capabilities| {
                 if !driver.node && !needed {
                     return Ok(None);
@@ -79,7 +79,7 @@ impl Driver {
             Ok(Some(wire::NodeStageVolumeRequest {
                 volume_id: request.volume_id.clone(),
                 publish_context: request.publish_context.clone().into_iter().collect(),
-                staging_target_path: text(STAGE, &request.staging_path)?,
+                staging_target_path: self.path(STAGE, &request.staging_path)?,
                 volume_capability: Some(
                     request
                         .capability
@@ -102,7 +102,7 @@ impl Driver {
         let build = |driver: &Capabilities| {
             self.gate(PUBLISH, "a Node service", driver.node)?;
             let staging_target_path = if driver.stage {
-                text(PUBLISH, &request.staging_path)?
+                self.path(PUBLISH, &request.staging_path)?
             } else {
                 String::new()
             };
@@ -110,7 +110,7 @@ impl Driver {
                 volume_id: request.volume_id.clone(),
                 publish_context: request.publish_context.clone().into_iter().collect(),
                 staging_target_path,
-                target_path: text(PUBLISH, &request.target_path)?,
+                target_path: self.path(PUBLISH, &request.target_path)?,
                 volume_capability: Some(
                     request
                         .capability
@@ -139,7 +139,7 @@ impl Driver {
             self.gate(UNPUBLISH, "a Node service", driver.node)?;
             Ok(Some(wire::NodeUnpublishVolumeRequest {
                 volume_id: volume_id.into(),
-                target_path: text(UNPUBLISH, target_path)?,
+                target_path: self.path(UNPUBLISH, target_path)?,
             }))
         };
         self.call(UNPUBLISH, build, |channel, request| async {
@@ -164,7 +164,7 @@ impl Driver {
             }
             Ok(Some(wire::NodeUnstageVolumeRequest {
                 volume_id: volume_id.into(),
-                staging_target_path: text(UNSTAGE, staging_path)?,
+                staging_target_path: self.path(UNSTAGE, staging_path)?,
             }))
         };
         self.call(UNSTAGE, build, |channel, request| async {
@@ -173,15 +173,16 @@ impl Driver {
         .await?;
         Ok(())
     }
-}
 
-/// A path as CSI takes it.
-pub(super) fn text(rpc: Rpc, path: &Path) -> Result<String, CallError> {
-    path.to_str().map(str::to_owned).ok_or_else(|| {
-        let e = Error::invalid(format!(
-            "path {} is not UTF-8, which CSI needs: choose another mount root",
-            path.display()
-        ));
-        CallError::last(rpc.name, e)
-    })
+    /// A path as CSI takes it, and as the driver sees it.
+    pub(super) fn path(&self, rpc: Rpc, path: &Path) -> Result<String, CallError> {
+        let path = self.map_path(path);
+        path.to_str().map(str::to_owned).ok_or_else(|| {
+            let e = Error::invalid(format!(
+                "path {} is not UTF-8, which CSI needs: choose another mount root",
+                path.display()
+            ));
+            CallError::last(rpc.name, e)
+        })
+    }
 }

@@ -3,11 +3,10 @@
 
 use super::{
     CallError, Capabilities, Driver, NodeStats, Usage, VolumeStats, call::Rpc, list::condition,
-    node::text,
 };
 use crate::proto::csi::{self as wire, node_client::NodeClient, volume_usage::Unit};
 
-const STATS: Rpc = Rpc::mounting("NodeGetVolumeStats");
+const STATS: Rpc = Rpc::node("NodeGetVolumeStats");
 
 impl Driver {
     /// How much of the volume is used, and whether the driver takes it for
@@ -19,9 +18,9 @@ impl Driver {
             }
             Ok(Some(wire::NodeGetVolumeStatsRequest {
                 volume_id: request.volume_id.clone(),
-                volume_path: text(STATS, &request.volume_path)?,
+                volume_path: self.path(STATS, &request.volume_path)?,
                 staging_target_path: if driver.stage {
-                    text(STATS, &request.staging_path)?
+                    self.path(STATS, &request.staging_path)?
                 } else {
                     String::new()
                 },

@@ -21,11 +21,17 @@ fn invalid(message: impl Into<String>) -> Status {
     Status::invalid_argument(message)
 }
 
-/// A text field that must be there.
-pub(super) fn text<'a>(field: &str, value: &'a str) -> Result<&'a str, Status> {
+/// A field that must be there.
+pub(super) fn required<'a>(field: &str, value: &'a str) -> Result<&'a str, Status> {
     if value.is_empty() {
         return Err(invalid(format!("{field} is missing")));
     }
+    Ok(value)
+}
+
+/// A text field that must be there.
+pub(super) fn text<'a>(field: &str, value: &'a str) -> Result<&'a str, Status> {
+    required(field, value)?;
     if value.len() > MAX_TEXT {
         return Err(invalid(format!("{field} is longer than {MAX_TEXT} bytes")));
     }
@@ -34,10 +40,7 @@ pub(super) fn text<'a>(field: &str, value: &'a str) -> Result<&'a str, Status> {
 
 /// A path that must be there. Longer ones than CSI guarantees are taken.
 pub(super) fn path(field: &str, value: &str) -> Result<PathBuf, Status> {
-    if value.is_empty() {
-        return Err(invalid(format!("{field} is missing")));
-    }
-    let path = Path::new(value);
+    let path = Path::new(required(field, value)?);
     let plain = path.components().all(|c| {
         use std::path::Component::{Normal, RootDir};
         matches!(c, RootDir | Normal(_))

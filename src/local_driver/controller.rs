@@ -29,6 +29,7 @@ impl Controller for LocalDriver {
         let capabilities = [
             Rpc::CreateDeleteVolume,
             Rpc::GetCapacity,
+            Rpc::ExpandVolume,
             Rpc::SingleNodeMultiWriter,
         ]
         .map(|rpc| wire::ControllerServiceCapability {
@@ -57,8 +58,8 @@ impl Controller for LocalDriver {
         }
         let record = VolumeRecord::new(name, check::capacity(request.capacity_range.as_ref())?);
         let volume_id = Store::id_of(name);
-        let capacity_bytes = record.required_bytes;
-        self.on_volume(&volume_id, move |store| store.create(&record))
+        let capacity_bytes = self
+            .on_volume(&volume_id, move |store| store.create(&record))
             .await?;
         Ok(Response::new(wire::CreateVolumeResponse {
             volume: Some(wire::Volume {
@@ -179,9 +180,25 @@ impl Controller for LocalDriver {
 
     async fn controller_expand_volume(
         &self,
-        _: Request<wire::ControllerExpandVolumeRequest>,
+        request: Request<wire::ControllerExpandVolumeRequest>,
     ) -> Answer<wire::ControllerExpandVolumeResponse> {
-        not_advertised("ControllerExpandVolume")
+        let request = request.get_ref();
+        let id = check::text("volume_id", &request.volume_id)?.to_owned();
+        if request.capacity_range.is_none() {
+            return Err(Status::invalid_argument("capacity_range is missing"));
+        }
+        if request.volume_capability.is_some() {
+            check::capability(request.volume_capability.as_ref())?;
+        }
+        let range = check::capacity(request.capacity_range.as_ref())?;
+        let capacity_bytes = self
+            .on_volume(&id.clone(), move |store| store.expand(&id, range))
+            .await?;
+        Ok(Response::new(wire::ControllerExpandVolumeResponse {
+            capacity_bytes,
+            // The size is a note: nothing on a node has to grow.
+            node_expansion_required: false,
+        }))
     }
 
     async fn controller_get_volume(

@@ -8,7 +8,7 @@ use crate::proto::csi::{
     GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest,
     GetPluginInfoResponse, PluginCapability, ProbeRequest, ProbeResponse,
     identity_server::Identity,
-    plugin_capability::{self, Service, service},
+    plugin_capability::{self, Service, VolumeExpansion, service, volume_expansion},
 };
 
 #[tonic::async_trait]
@@ -29,11 +29,18 @@ impl Identity for LocalDriver {
         _: Request<GetPluginCapabilitiesRequest>,
     ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
         Ok(Response::new(GetPluginCapabilitiesResponse {
-            capabilities: vec![PluginCapability {
-                r#type: Some(plugin_capability::Type::Service(Service {
-                    r#type: service::Type::ControllerService.into(),
-                })),
-            }],
+            capabilities: vec![
+                PluginCapability {
+                    r#type: Some(plugin_capability::Type::Service(Service {
+                        r#type: service::Type::ControllerService.into(),
+                    })),
+                },
+                PluginCapability {
+                    r#type: Some(plugin_capability::Type::VolumeExpansion(VolumeExpansion {
+                        r#type: volume_expansion::Type::Online.into(),
+                    })),
+                },
+            ],
         }))
     }
 

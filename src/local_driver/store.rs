@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     host::{mount, tree},
 };
 
@@ -33,6 +33,14 @@ pub(super) struct VolumeRecord {
     pub(super) name: String,
     pub(super) required_bytes: i64,
     pub(super) limit_bytes: i64,
+    /// What it was expanded to; 0: never. Kept apart, so that a repeated
+    /// CreateVolume still finds the request that it was made with.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) expanded_bytes: i64,
+}
+
+fn is_zero(bytes: &i64) -> bool {
+    *bytes == 0
 }
 
 impl VolumeRecord {
@@ -42,7 +50,13 @@ impl VolumeRecord {
             name: name.into(),
             required_bytes,
             limit_bytes,
+            expanded_bytes: 0,
         }
+    }
+
+    /// Its size now.
+    pub(super) fn capacity_bytes(&self) -> i64 {
+        self.required_bytes.max(self.expanded_bytes)
     }
 }
 
@@ -132,7 +146,7 @@ impl Store {
     pub(super) fn exists(&self, id: &str) -> Result<bool> {
         match self.load(id) {
             Ok(_) => Ok(true),
-            Err(e) if e.kind() == crate::error::Kind::NotFound => Ok(false),
+            Err(e) if e.kind() == Kind::NotFound => Ok(false),
             Err(e) => Err(e),
         }
     }
@@ -143,12 +157,13 @@ impl Store {
     }
 
     /// Creates the volume, or finds the one that was created with the same request.
-    pub(super) fn create(&self, wanted: &VolumeRecord) -> Result<()> {
+    pub(super) fn create(&self, wanted: &VolumeRecord) -> Result<i64> {
         let id = Self::id_of(&wanted.name);
         let volumes = self.root.join("volumes");
         let dir = volumes.join(&id);
         if let Some(found) = read_json::<VolumeRecord>(&dir.join(VOLUME))? {
-            return same_request(&found, wanted);
+            same_request(&found, wanted)?;
+            return Ok(found.capacity_bytes());
         }
         let make = || -> io::Result<()> {
             make_dir(&dir, 0o700)?;
@@ -157,7 +172,27 @@ impl Store {
             write_json(&dir, VOLUME, wanted)?;
             sync_dir(&volumes)
         };
-        make().map_err(|e| internal(format!("cannot create volume {id}"), e))
+        make().map_err(|e| internal(format!("cannot create volume {id}"), e))?;
+        Ok(wanted.capacity_bytes())
+    }
+
+    /// Notes a larger size; gives the size now. A volume never shrinks.
+    pub(super) fn expand(&self, id: &str, (required, limit): (i64, i64)) -> Result<i64> {
+        let mut record = self.load(id)?;
+        let now = record.capacity_bytes();
+        if limit > 0 && limit < now {
+            return Err(Error::new(
+                Kind::InvalidInput,
+                format!("volume {id} has {now} bytes already, more than limit_bytes {limit}"),
+            ));
+        }
+        if required > now {
+            record.expanded_bytes = required;
+            let dir = self.root.join("volumes").join(id);
+            write_json(&dir, VOLUME, &record)
+                .map_err(|e| internal(format!("cannot expand volume {id}"), e))?;
+        }
+        Ok(record.capacity_bytes())
     }
 
     /// Removes the volume and its files; one that is not there is success.

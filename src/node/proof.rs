@@ -46,7 +46,7 @@ impl Proof {
         volume: Identity,
         known: Vec<PathBuf>,
         containers: Vec<String>,
-        driver_socket: PathBuf,
+        driver_socket: Option<PathBuf>,
     ) -> Result<Option<Holder>> {
         let sighted = self.sight.load(Ordering::Relaxed);
         let runtime = self.runtime_socket.clone();
@@ -54,7 +54,7 @@ impl Proof {
             if !sighted {
                 prove_sight(&runtime)?;
             }
-            let driver = process::listener_pid(&driver_socket).ok().flatten();
+            let driver = driver_socket.and_then(|s| process::listener_pid(&s).ok().flatten());
             let known: Vec<&Path> = known.iter().map(PathBuf::as_path).collect();
             holders::find(&volume, &known, driver.as_slice(), &containers).map_err(|e| {
                 Error::internal("cannot look through the mount namespaces in /proc: the node agent needs the host's process namespace, and /proc without hidepid")

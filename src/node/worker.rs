@@ -2,7 +2,7 @@
 //! The task of one volume: takes the next step of the plan until there is none.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -379,7 +379,7 @@ impl Volume {
         known: Vec<PathBuf>,
         containers: Vec<String>,
     ) -> Result<Option<String>> {
-        let socket = driver.endpoint().to_owned();
+        let socket = driver.node_socket().map(Path::to_owned);
         let holder = self
             .shared
             .proof

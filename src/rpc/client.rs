@@ -9,7 +9,7 @@ use super::status::error_of;
 use crate::{
     error::Result,
     proto::api::{self, control_client::ControlClient},
-    transport::{self, UnixChannel},
+    transport::{self, Channel},
 };
 
 /// How long connecting may take.
@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// A client of the control plane.
 #[derive(Clone)]
 pub struct Client {
-    inner: ControlClient<UnixChannel>,
+    inner: ControlClient<Channel>,
     wait: Duration,
 }
 

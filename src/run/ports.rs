@@ -2,13 +2,18 @@
 //! Joins the control plane and the node agent of one process: neither imports
 //! the other.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use crate::{
     control::{Control, NodePort},
+    csi::Observer,
     error::{Error, Result},
-    model::{Generation, Grant, NodeName, VolumeKey},
+    model::{DriverName, Generation, Grant, NodeName, VolumeKey},
     node::{Agent, Authority},
+    telemetry::Metrics,
 };
 
 /// The one node of this host, as the control plane sees it. It is filled once
@@ -59,6 +64,15 @@ impl NodePort for LocalNode {
 
     async fn forget(&self, node: &NodeName, volume: &VolumeKey) -> Result<()> {
         self.agent(node)?.forget(volume).await
+    }
+}
+
+/// Counts the calls to CSI drivers.
+pub(super) struct CountedCalls(pub(super) Arc<Metrics>);
+
+impl Observer for CountedCalls {
+    fn called(&self, driver: &DriverName, rpc: &'static str, code: &'static str, took: Duration) {
+        self.0.csi_call(driver.as_str(), rpc, code, took);
     }
 }
 

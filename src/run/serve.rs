@@ -11,12 +11,12 @@ use tokio::{signal::unix::SignalKind, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use super::ports::{CurrentWord, LocalNode};
+use super::ports::{CountedCalls, CurrentWord, LocalNode};
 use crate::{
     config::Config,
     control::{Control, ControlService, Settings, store::RedbStore},
     cri::Cri,
-    csi::{DriverConfig, Registry},
+    csi::{DriverConfig, Registry, discovery::Discovery},
     error::{Error, Result},
     host::{durable, process},
     model::NodeName,
@@ -24,12 +24,16 @@ use crate::{
     nri::{self, SessionConfig, Status},
     nri_plugin::VolumePlugin,
     proto::api::control_server::ControlServer,
+    secret::Vault,
     telemetry::{self, Metrics},
     transport,
 };
 
 /// How long a listing of the runtime may take.
 const CRI_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The deadline of each call to a driver that registered itself.
+const DISCOVERED_CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) async fn serve(config: Config) -> Result<()> {
@@ -43,7 +47,17 @@ pub(super) async fn serve(config: Config) -> Result<()> {
 
     let name = node_name(&config)?;
     let metrics = Arc::new(Metrics::default());
-    let drivers = Arc::new(Registry::new(drivers(&config)));
+    let drivers = Arc::new(Registry::observed(
+        drivers(&config)?,
+        Arc::new(CountedCalls(Arc::clone(&metrics))),
+    ));
+    if let Some(dir) = &config.discovery.registration_dir {
+        let discovery = Discovery {
+            dir: dir.clone(),
+            call_timeout: DISCOVERED_CALL_TIMEOUT,
+        };
+        tokio::spawn(discovery.run(Arc::clone(&drivers), shutdown.clone()));
+    }
     let store = Arc::new(RedbStore::open(
         &config.node.state_dir.join("control.redb"),
     )?);
@@ -56,7 +70,10 @@ pub(super) async fn serve(config: Config) -> Result<()> {
         Arc::clone(&drivers),
         Arc::clone(&local) as Arc<_>,
         name.clone(),
-        Settings::default(),
+        Settings {
+            vault: Vault::new(config.secrets.dir.clone()),
+            ..Settings::default()
+        },
     )
     .await?;
     let agent = Agent::start(
@@ -114,16 +131,21 @@ fn node_name(config: &Config) -> Result<NodeName> {
     }
 }
 
-fn drivers(config: &Config) -> Vec<DriverConfig> {
-    config
-        .driver
-        .iter()
-        .map(|driver| DriverConfig {
+fn drivers(config: &Config) -> Result<Vec<DriverConfig>> {
+    let of = |driver: &crate::config::Driver| {
+        Ok(DriverConfig {
             name: driver.name.clone(),
-            endpoint: driver.socket(),
+            endpoint: driver.socket()?,
+            controller: driver.controller()?,
             call_timeout: driver.call_timeout(),
+            max_calls: driver.max_calls,
+            mount_root: driver
+                .mount_root
+                .clone()
+                .map(|theirs| (config.node.mount_root.clone(), theirs)),
         })
-        .collect()
+    };
+    config.driver.iter().map(of).collect()
 }
 
 fn settings(config: &Config, name: NodeName) -> NodeSettings {

@@ -8,8 +8,8 @@ use std::{
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
-    registry::Registry,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::{Registry, Unit},
 };
 
 use crate::error::Kind;
@@ -22,7 +22,25 @@ pub struct Metrics {
     unmatched: Counter,
     nri: Gauge,
     nri_lost: Counter,
+    csi: Family<CallLabels, Counter>,
+    csi_took: Family<CallNameLabels, Histogram>,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    driver: String,
+    rpc: &'static str,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallNameLabels {
+    driver: String,
+    rpc: &'static str,
+}
+
+/// From a driver that answers from memory to one that runs into its deadline.
+const CALL_SECONDS: [f64; 10] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0, 60.0, 120.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StepLabels {
@@ -73,7 +91,23 @@ impl Default for Metrics {
             "How often the NRI connection was lost",
             nri_lost.clone(),
         );
+        let csi = Family::default();
+        registry.register(
+            "csi_calls",
+            "Calls to CSI drivers, by driver, RPC and gRPC code",
+            csi.clone(),
+        );
+        let csi_took: Family<CallNameLabels, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(CALL_SECONDS));
+        registry.register_with_unit(
+            "csi_call_duration",
+            "How long calls to CSI drivers take",
+            Unit::Seconds,
+            csi_took.clone(),
+        );
         Self {
+            csi,
+            csi_took,
             registry: Mutex::new(registry),
             steps,
             containers,
@@ -85,6 +119,26 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// A call to a CSI driver was answered with this code, or not at all.
+    pub fn csi_call(
+        &self,
+        driver: &str,
+        rpc: &'static str,
+        code: &'static str,
+        took: std::time::Duration,
+    ) {
+        let driver = driver.to_owned();
+        let labels = CallNameLabels {
+            driver: driver.clone(),
+            rpc,
+        };
+        self.csi_took
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
+        let labels = CallLabels { driver, rpc, code };
+        self.csi.get_or_create(&labels).inc();
+    }
+
     /// A step of a volume was taken; `failed` says how it failed.
     pub fn step(&self, step: &'static str, failed: Option<Kind>) {
         let code = failed.map_or("OK", Kind::as_str);

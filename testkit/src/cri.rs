@@ -15,7 +15,7 @@ use std::{
 
 use actor_volumes::{
     proto::cri::{self, runtime_service_client::RuntimeServiceClient as Client},
-    transport::{self, UnixChannel},
+    transport::{self, Channel},
 };
 use tokio::runtime::{Builder, Runtime};
 use tonic::Status;
@@ -169,7 +169,7 @@ pub struct Output {
 #[derive(Clone)]
 pub struct Cri {
     runtime: Arc<Runtime>,
-    channel: UnixChannel,
+    channel: Channel,
     log_dir: PathBuf,
     cgroup_parent: String,
 }
@@ -358,7 +358,7 @@ impl Cri {
         })
     }
 
-    fn client(&self) -> Client<UnixChannel> {
+    fn client(&self) -> Client<Channel> {
         Client::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 

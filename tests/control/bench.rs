@@ -258,11 +258,11 @@ async fn serve(
     tokio::task::JoinHandle<()>,
 ) {
     let store = RedbStore::open(&dir.path().join("control.redb")).unwrap();
-    let drivers = Registry::new(vec![DriverConfig {
-        name: DRIVER.parse().unwrap(),
-        endpoint: dir.path().join("csi.sock"),
-        call_timeout: Duration::from_secs(5),
-    }]);
+    let drivers = Registry::new(vec![DriverConfig::unix(
+        DRIVER.parse().unwrap(),
+        dir.path().join("csi.sock"),
+        Duration::from_secs(5),
+    )]);
     let control = Control::open(
         Arc::new(store),
         Arc::new(drivers),
