@@ -10,7 +10,7 @@ use std::{
 };
 
 use actor_volumes::{
-    control::{Control, ControlService, NodePort, store::RedbStore},
+    control::{Control, ControlService, NodePort, Settings, store::RedbStore},
     csi::{DriverConfig, Registry},
     error::{Error, Result},
     model::{ActorRef, Generation, NodeName, VolumeKey},
@@ -268,6 +268,7 @@ async fn serve(
         Arc::new(drivers),
         node,
         "node-a".parse().unwrap(),
+        Settings::default(),
     )
     .await
     .unwrap();
