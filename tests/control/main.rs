@@ -4,5 +4,9 @@
 
 mod bench;
 mod cli;
+mod expand;
 mod faults;
+mod housekeeping;
+mod recorder;
 mod verbs;
+mod wire;
