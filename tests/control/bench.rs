@@ -178,7 +178,7 @@ impl Bench<Recorder> {
 }
 
 impl<D> Bench<D> {
-    async fn over(dir: TempDir, driver: D, settings: Settings) -> Self {
+    pub(crate) async fn over(dir: TempDir, driver: D, settings: Settings) -> Self {
         let node = Arc::new(FakeNode::default());
         let served = serve(&dir, node.clone(), settings.clone()).await;
         Self {

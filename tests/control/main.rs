@@ -4,6 +4,7 @@
 
 mod bench;
 mod cli;
+mod codes;
 mod expand;
 mod faults;
 mod housekeeping;
