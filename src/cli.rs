@@ -184,6 +184,11 @@ mod tests {
             "actor delete a/b --wait --timeout 30",
             "volume ls",
             "volume show u -o table",
+            "volume expand u --capacity 2Gi --wait --timeout 5m",
+            "volume orphans",
+            "volume orphans --driver d.example -o json",
+            "volume orphans --delete a/b c#d",
+            "volume orphans --delete-all",
         ] {
             let words = std::iter::once("actor-volumes").chain(line.split(' '));
             if let Err(e) = Cli::try_parse_from(words) {
@@ -202,6 +207,10 @@ mod tests {
             "actor create a/b",
             "actor resume a/b --format xml",
             "actor suspend a/b --timeout soon",
+            "volume expand u",
+            "volume expand u --capacity 0",
+            "volume orphans --delete",
+            "volume orphans --delete a --delete-all",
         ] {
             let words = std::iter::once("actor-volumes").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

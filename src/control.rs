@@ -17,10 +17,14 @@ mod create;
 mod delete;
 mod effect;
 mod engine;
+mod expand;
 mod grant;
 pub mod lifecycle;
+mod limits;
 mod list;
+mod orphans;
 mod port;
+mod reconcile;
 pub mod record;
 mod resume;
 mod service;
@@ -28,6 +32,7 @@ mod storage_class;
 pub mod store;
 mod suspend;
 mod template;
+mod tombstones;
 mod view;
 
 use std::{
@@ -38,14 +43,17 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use orphans::{Orphan, Which};
 pub use port::NodePort;
+pub use reconcile::Repairs;
 pub use resume::ResumeOptions;
 pub use service::ControlService;
-pub use view::{ActorView, Applied, TemplateView, VolumeView};
+pub use view::{ActorView, Applied, StatsView, TemplateView, VolumeView};
 
 use self::{
     cell::{Cell, blocking},
-    lifecycle::State,
+    lifecycle::{Pace, State},
+    limits::Limits,
     record::{ActorRecord, AttachmentRecord, VolumeRecord, key},
     store::{Store, Stored},
 };
@@ -53,10 +61,35 @@ use crate::{
     csi::Registry,
     error::{Error, Result},
     model::{ActorRef, Grant, NodeName},
+    secret::Vault,
 };
 
 /// How long a verb waits when its caller does not say.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+
+/// What the control plane is told by its configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the secrets of calls are read from.
+    pub vault: Vault,
+    /// The pauses between tries.
+    pub pace: Pace,
+    /// How often attachments are compared with what drivers list.
+    pub reconcile_interval: Duration,
+    /// How long the tombstones of deleted volumes are kept.
+    pub keep_tombstones: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            vault: Vault::default(),
+            pace: Pace::default(),
+            reconcile_interval: Duration::from_secs(60),
+            keep_tombstones: Duration::from_hours(30 * 24),
+        }
+    }
+}
 
 /// The control plane.
 pub struct Control {
@@ -64,6 +97,9 @@ pub struct Control {
     drivers: Arc<Registry>,
     nodes: Arc<dyn NodePort>,
     node: NodeName,
+    settings: Settings,
+    limits: Limits,
+    repairs: reconcile::Counters,
     cells: Mutex<HashMap<ActorRef, Arc<Cell>>>,
     grants: RwLock<HashMap<ActorRef, Grant>>,
     /// Held while templates and classes change, and while an actor is created
@@ -82,6 +118,7 @@ impl Control {
         drivers: Arc<Registry>,
         nodes: Arc<dyn NodePort>,
         node: NodeName,
+        settings: Settings,
     ) -> Result<Arc<Self>> {
         let tasks = TaskTracker::new();
         let cells = {
@@ -93,19 +130,27 @@ impl Control {
             drivers,
             nodes,
             node,
+            settings,
+            limits: Limits::default(),
+            repairs: reconcile::Counters::default(),
             cells: Mutex::default(),
             grants: RwLock::default(),
             catalog: tokio::sync::Mutex::default(),
             tasks,
             stop: CancellationToken::new(),
         });
+        let cells: Vec<_> = cells.into_iter().map(Arc::new).collect();
+        // Every seat that may be taken is counted before anyone looks for one.
+        for cell in &cells {
+            control.limits.count(&cell.lock().await?.state);
+        }
         for cell in cells {
-            let cell = Arc::new(cell);
             control.cells().insert(cell.name.clone(), cell.clone());
             let mut inner = cell.lock().await?;
             control.renew_grant(&cell.name, &inner.state);
             control.drive(&cell, &mut inner);
         }
+        control.keep_house();
         Ok(control)
     }
 
@@ -126,6 +171,19 @@ impl Control {
     pub fn current_grant(&self, actor: &ActorRef) -> Option<Grant> {
         let grants = self.grants.read().unwrap_or_else(|e| e.into_inner());
         grants.get(actor).cloned()
+    }
+
+    /// What is done from time to time.
+    fn keep_house(self: &Arc<Self>) {
+        let (pruner, reconciler) = (self.clone(), self.clone());
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(pruner.prune_tombstones()).await;
+        });
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(reconciler.reconcile()).await;
+        });
     }
 
     fn renew_grant(&self, actor: &ActorRef, state: &State) {

@@ -11,6 +11,8 @@ pub(super) const MAX_MOUNTS: usize = 256;
 pub(super) const MAX_PATH_BYTES: usize = 4096;
 /// CSI's limit on the sum of a map, or of the mount flags.
 pub(super) const MAX_MAP_BYTES: usize = 4096;
+/// The largest group id that the kernel and all drivers take for one.
+pub(super) const MAX_GROUP: u32 = 0x7fff_ffff;
 /// CSI's limit on a string.
 pub(super) const MAX_STRING_BYTES: usize = 128;
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! StorageClass, in the shape of Kubernetes.
 
+mod reserved;
+mod topologies;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +15,7 @@ use super::{
     tree,
     walk::{Field, check_kind},
 };
-use crate::model::{DriverName, ReclaimPolicy, check_subdomain};
+use crate::model::{DriverName, ReclaimPolicy, SecretRefs, Topology, check_subdomain};
 
 /// The `apiVersion` that we write, and accept.
 pub const API_VERSION: &str = "storage.k8s.io/v1";
@@ -46,6 +49,9 @@ pub struct StorageClass {
     /// The parameter `csi.storage.k8s.io/fstype`; empty: the driver's choice.
     #[serde(default)]
     pub fs_type: String,
+    /// The parameters `csi.storage.k8s.io/<use>-secret-name` and `-namespace`.
+    #[serde(default, skip_serializing_if = "SecretRefs::is_empty")]
+    pub secret_refs: SecretRefs,
     /// Mount options of every volume.
     #[serde(default)]
     pub mount_options: Vec<String>,
@@ -58,6 +64,9 @@ pub struct StorageClass {
     /// When volumes are made.
     #[serde(default)]
     pub volume_binding_mode: VolumeBindingMode,
+    /// From where volumes must be reachable, any of these; none: no matter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_topologies: Vec<Topology>,
 }
 
 /// When a volume is made.
@@ -111,7 +120,7 @@ fn read(root: &Field<'_>, problems: &mut Problems) -> Option<StorageClass> {
         }
     }
     let provisioner = root.field("provisioner").required(problems);
-    let (parameters, fs_type) = parameters(&root.field("parameters"), problems);
+    let parameters = reserved::read(&root.field("parameters"), problems);
     let options = root.field("mountOptions");
     let mount_options = options.texts(problems);
     if let Err(reason) = rule::check_mount_flags(&mount_options) {
@@ -123,38 +132,19 @@ fn read(root: &Field<'_>, problems: &mut Problems) -> Option<StorageClass> {
     let allow_volume_expansion = root.field("allowVolumeExpansion").flag(problems);
     let binding = root.field("volumeBindingMode");
     let volume_binding_mode = binding.word(&BINDING_MODES, problems);
-    let topologies = root.field("allowedTopologies");
-    if topologies.says_something() {
-        topologies.problem(problems, "is not supported by this version: leave it out");
-    }
+    let allowed_topologies = topologies::read(&root.field("allowedTopologies"), problems);
     Some(StorageClass {
         name: name_text?.to_owned(),
         provisioner: provisioner?,
-        parameters,
-        fs_type,
+        parameters: parameters.for_the_driver,
+        fs_type: parameters.fs_type,
+        secret_refs: parameters.secret_refs,
         mount_options,
         reclaim_policy: reclaim_policy.unwrap_or_default(),
         allow_volume_expansion,
         volume_binding_mode: volume_binding_mode.unwrap_or_default(),
+        allowed_topologies,
     })
-}
-
-fn parameters(field: &Field<'_>, problems: &mut Problems) -> (BTreeMap<String, String>, String) {
-    let mut parameters = field.text_map(problems);
-    if let Err(reason) = rule::check_map(&parameters) {
-        field.problem(problems, reason);
-    }
-    let fs_type = parameters.remove(FS_TYPE).unwrap_or_default();
-    if let Err(reason) = rule::check_fs_type(&fs_type) {
-        field.field(FS_TYPE).problem(problems, reason);
-    }
-    for key in parameters.keys().filter(|k| k.starts_with(RESERVED_PREFIX)) {
-        field.field(key).problem(
-            problems,
-            format_args!("is not supported by this version: of {RESERVED_PREFIX} only fstype is"),
-        );
-    }
-    (parameters, fs_type)
 }
 
 impl StorageClass {
@@ -169,15 +159,15 @@ impl StorageClass {
             "allowVolumeExpansion": self.allow_volume_expansion,
             "volumeBindingMode": word_of(&BINDING_MODES, self.volume_binding_mode),
         });
-        let mut parameters = self.parameters.clone();
-        if !self.fs_type.is_empty() {
-            parameters.insert(FS_TYPE.into(), self.fs_type.clone());
-        }
+        let parameters = reserved::write(&self.parameters, &self.fs_type, &self.secret_refs);
         if !parameters.is_empty() {
             value["parameters"] = json!(parameters);
         }
         if !self.mount_options.is_empty() {
             value["mountOptions"] = json!(self.mount_options);
+        }
+        if !self.allowed_topologies.is_empty() {
+            value["allowedTopologies"] = topologies::write(&self.allowed_topologies);
         }
         value
     }

@@ -5,16 +5,18 @@
 //! env, resources, probes…) is passed over. What is about volumes is read
 //! strictly.
 
+mod containers;
 mod manifest;
-pub(super) use manifest::word_of;
 mod read;
+
+pub(super) use manifest::word_of;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Problems, quantity::Quantity, tree, walk::Field};
 use crate::{
     error::{Error, Result},
-    model::{AccessMode, DnsLabel, GrantMount, ReclaimPolicy},
+    model::{AccessMode, DnsLabel, GrantDevice, GrantMount, ReclaimPolicy, VolumeMode},
 };
 
 /// The `apiVersion` that we write, and accept.
@@ -22,10 +24,17 @@ pub const API_VERSION: &str = "actor-volumes.dev/v1alpha1";
 /// The `kind` that we write, and ask for.
 pub const KIND: &str = "ActorTemplate";
 
-/// The spelling of the access modes that are supported.
-const ACCESS_MODES: [(&str, AccessMode); 2] = [
+/// The spelling of the access modes.
+const ACCESS_MODES: [(&str, AccessMode); 4] = [
     ("ReadWriteOncePod", AccessMode::SingleNodeSingleWriter),
     ("ReadWriteOnce", AccessMode::SingleNodeWriter),
+    ("ReadOnlyMany", AccessMode::MultiNodeReaderOnly),
+    ("ReadWriteMany", AccessMode::MultiNodeMultiWriter),
+];
+/// The spelling of the volume modes.
+const VOLUME_MODES: [(&str, VolumeMode); 2] = [
+    ("Filesystem", VolumeMode::Filesystem),
+    ("Block", VolumeMode::Block),
 ];
 /// The spelling of the reclaim policies.
 pub(super) const RECLAIM_POLICIES: [(&str, ReclaimPolicy); 2] = [
@@ -55,6 +64,9 @@ pub struct TemplateContainer {
     /// Where it sees which volume.
     #[serde(default)]
     pub volume_mounts: Vec<TemplateMount>,
+    /// Where it sees which raw block volume.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_devices: Vec<TemplateDevice>,
 }
 
 /// A mount of a container.
@@ -70,6 +82,16 @@ pub struct TemplateMount {
     pub read_only: bool,
 }
 
+/// A raw block device of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TemplateDevice {
+    /// The volume, by name.
+    pub volume: DnsLabel,
+    /// The absolute path of the device node inside the container.
+    pub device_path: String,
+}
+
 /// A volume that every actor of the template gets one of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -82,6 +104,12 @@ pub struct TemplateVolume {
     pub storage_class: String,
     /// The CSI access mode.
     pub access_mode: AccessMode,
+    /// File system or raw block device.
+    #[serde(default)]
+    pub volume_mode: VolumeMode,
+    /// The group that owns its files; none: as the driver leaves them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs_group: Option<u32>,
     /// The file system type; empty: that of the class, or the driver's choice.
     #[serde(default)]
     pub fs_type: String,
@@ -107,6 +135,43 @@ impl Template {
     /// The mounts of a grant. The mounts of a container without a name go to
     /// the container that is named at resume, or to every container.
     pub fn mounts(&self, named_at_resume: Option<&DnsLabel>) -> Result<Vec<GrantMount>> {
+        self.check_name(named_at_resume)?;
+        Ok(self
+            .containers
+            .iter()
+            .flat_map(|container| {
+                let name = container.name.as_ref().or(named_at_resume);
+                container.volume_mounts.iter().map(move |mount| GrantMount {
+                    container: name.cloned(),
+                    volume: mount.volume.clone(),
+                    mount_path: mount.mount_path.clone(),
+                    read_only: mount.read_only,
+                    sub_path: String::new(),
+                })
+            })
+            .collect())
+    }
+
+    /// The block devices of a grant, for the same containers as the mounts.
+    pub fn devices(&self, named_at_resume: Option<&DnsLabel>) -> Result<Vec<GrantDevice>> {
+        self.check_name(named_at_resume)?;
+        Ok(self
+            .containers
+            .iter()
+            .flat_map(|container| {
+                let name = container.name.as_ref().or(named_at_resume);
+                let devices = container.volume_devices.iter();
+                devices.map(move |device| GrantDevice {
+                    container: name.cloned(),
+                    volume: device.volume.clone(),
+                    device_path: device.device_path.clone(),
+                })
+            })
+            .collect())
+    }
+
+    /// Whether a container of that name may be named at resume.
+    fn check_name(&self, named_at_resume: Option<&DnsLabel>) -> Result<()> {
         let names: Vec<&DnsLabel> = self
             .containers
             .iter()
@@ -123,20 +188,7 @@ impl Template {
                 known.join(", ")
             )));
         }
-        Ok(self
-            .containers
-            .iter()
-            .flat_map(|container| {
-                let name = container.name.as_ref().or(named_at_resume);
-                container.volume_mounts.iter().map(move |mount| GrantMount {
-                    container: name.cloned(),
-                    volume: mount.volume.clone(),
-                    mount_path: mount.mount_path.clone(),
-                    read_only: mount.read_only,
-                    sub_path: String::new(),
-                })
-            })
-            .collect())
+        Ok(())
     }
 }
 

@@ -145,6 +145,17 @@ impl<'n> Field<'n> {
         }
     }
 
+    /// A number, if it is there, as it was written.
+    pub(super) fn number(&self, problems: &mut Problems) -> Option<&'n str> {
+        match self.node? {
+            Node::Number(text) => Some(text),
+            other => {
+                self.wrong_type(problems, "a number", other);
+                None
+            }
+        }
+    }
+
     /// This text as a type with a rule.
     pub(super) fn parsed<T: FromStr<Err = Error>>(
         &self,
@@ -157,14 +168,6 @@ impl<'n> Field<'n> {
                 self.problem(problems, error);
                 None
             }
-        }
-    }
-
-    /// The text, if it is one of these.
-    pub(super) fn text_among(&self, words: &[&str]) -> Option<&'n str> {
-        match self.node? {
-            Node::Text(text) if words.contains(&text.as_str()) => Some(text),
-            _ => None,
         }
     }
 

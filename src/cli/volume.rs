@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `volume`
 
+mod expand;
 mod ls;
+mod orphans;
 mod show;
 
 use clap::Subcommand;
@@ -16,6 +18,16 @@ pub enum Verb {
     Ls(ls::Ls),
     /// Show a volume: where it is attached, who holds it, what goes wrong.
     Show(show::Show),
+    /// Let a volume grow, where its class allows it.
+    ///
+    /// Example: actor-volumes volume expand UID --capacity 20Gi --wait
+    Expand(expand::Expand),
+    /// List volumes of ours that drivers have and no record knows; delete them
+    /// when told to.
+    ///
+    /// Another installation that uses the same driver looks the same from here:
+    /// make sure that they are yours before you delete any.
+    Orphans(orphans::Orphans),
 }
 
 impl Verb {
@@ -23,6 +35,8 @@ impl Verb {
         match self {
             Self::Ls(verb) => verb.run(context).await,
             Self::Show(verb) => verb.run(context).await,
+            Self::Expand(verb) => verb.run(context).await,
+            Self::Orphans(verb) => verb.run(context).await,
         }
     }
 }

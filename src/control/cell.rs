@@ -4,11 +4,12 @@
 //! store before it is seen.
 
 use std::{
-    collections::BTreeMap,
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, MutexGuard as StdGuard},
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +32,8 @@ pub(super) struct Cell {
     changes: watch::Sender<u64>,
     /// Wakes the task that drives the actor.
     pub(super) kick: Notify,
+    /// Volumes of which a step is under way.
+    busy: std::sync::Mutex<BTreeSet<VolumeUid>>,
 }
 
 /// What the lock of a cell guards.
@@ -47,6 +50,8 @@ pub(super) struct Inner {
     pub(super) driving: bool,
     /// Who holds a volume on a node, for people.
     pub(super) holders: BTreeMap<(VolumeUid, NodeName), String>,
+    /// When nodes are asked again to expand what was not published there.
+    pub(super) ask_later: BTreeMap<VolumeUid, Timestamp>,
 }
 
 impl Cell {
@@ -59,7 +64,14 @@ impl Cell {
             inner: Mutex::default(),
             changes: watch::Sender::default(),
             kick: Notify::new(),
+            busy: std::sync::Mutex::default(),
         }
+    }
+
+    /// Volumes of which a step is under way.
+    pub(super) fn busy(&self) -> StdGuard<'_, BTreeSet<VolumeUid>> {
+        // Every change is one call: a panic elsewhere leaves it whole.
+        self.busy.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// A cell with what the store holds.
@@ -92,7 +104,8 @@ impl Cell {
     /// Makes the change of the locked state durable, then seen.
     pub(super) async fn commit(&self, inner: &mut Inner, next: State) -> Result<()> {
         let entries = write_state(&next)?;
-        let batch = difference(&inner.standing, &entries);
+        let mut batch = difference(&inner.standing, &entries);
+        batch.extend(tombstones(&inner.standing, &entries)?);
         if !batch.is_empty() {
             // Until the answer is there, memory may be behind the store.
             inner.stale = true;
@@ -108,6 +121,8 @@ impl Cell {
         inner.state = next;
         let attachments = &inner.state.attachments;
         inner.holders.retain(|at, _| attachments.contains_key(at));
+        let volumes = &inner.state.volumes;
+        inner.ask_later.retain(|uid, _| volumes.contains_key(uid));
         self.announce();
         Ok(())
     }
@@ -225,8 +240,30 @@ fn difference(
     put.chain(remove).collect()
 }
 
+/// A volume whose record goes leaves a tombstone, in the same batch.
+fn tombstones(
+    standing: &BTreeMap<String, Stored>,
+    entries: &BTreeMap<String, Vec<u8>>,
+) -> Result<Vec<Write>> {
+    let gone = standing
+        .iter()
+        .filter(|(key, _)| key.starts_with(key::VOLUMES) && !entries.contains_key(*key));
+    gone.map(|(key, stored)| {
+        let volume: VolumeRecord = record::decode(key, &stored.value)?;
+        Ok(Write {
+            key: key::tombstone(&volume.uid),
+            expect: None,
+            value: Some(record::encode(&volume.tombstone(Timestamp::now()))?),
+        })
+    })
+    .collect()
+}
+
 fn apply(standing: &mut BTreeMap<String, Stored>, batch: Vec<Write>, revision: Revision) {
     for write in batch {
+        if write.key.starts_with(key::TOMBSTONES) {
+            continue;
+        }
         match write.value {
             Some(value) => standing.insert(write.key, Stored { revision, value }),
             None => standing.remove(&write.key),

@@ -4,10 +4,15 @@
 use jiff::Timestamp;
 
 use super::{
+    orphans::Orphan,
     record::{AttachmentRecord, StorageClassRecord, Trouble},
-    view::{ActorView, Applied, TemplateView, VolumeView},
+    view::{ActorView, Applied, StatsView, TemplateView, VolumeView},
 };
-use crate::{csi::DriverStatus, model::ReclaimPolicy, proto::api};
+use crate::{
+    csi::DriverStatus,
+    model::{ReclaimPolicy, Topology},
+    proto::api,
+};
 
 fn time(at: Timestamp) -> String {
     // Whole seconds: nobody reads more.
@@ -96,7 +101,18 @@ pub(super) fn actor(view: ActorView) -> api::Actor {
 
 pub(super) fn volume(view: VolumeView) -> api::Volume {
     let volume = view.volume;
+    let in_doubt = |a: &AttachmentRecord| a.trouble.as_ref().is_some_and(Trouble::is_ambiguous);
     api::Volume {
+        uncertain: volume.is_uncertain() || view.attachments.iter().any(|(a, _)| in_doubt(a)),
+        volume_mode: format!("{:?}", volume.create.volume_mode),
+        accessible_topology: volume.accessible_topology.iter().map(place).collect(),
+        expansion: volume.expansion.map(|e| api::Expansion {
+            wanted_bytes: e.wanted_bytes,
+            message: view.expansion_message.unwrap_or_default(),
+            trouble: e.trouble.map(trouble),
+        }),
+        usage: view.stats.map(usage),
+        leftover_trouble: volume.leftover.and_then(|l| l.trouble).map(trouble),
         uid: volume.uid.to_string(),
         name: volume.name.to_string(),
         actor: volume.actor.to_string(),
@@ -133,9 +149,49 @@ fn attachment(record: AttachmentRecord, holder: Option<String>) -> api::Attachme
 
 fn trouble(trouble: Trouble) -> api::Trouble {
     api::Trouble {
+        ambiguous: trouble.is_ambiguous(),
         message: trouble.message,
         attempts: trouble.attempts,
         last_try: time(trouble.last_try),
         next_try: trouble.next_try.map(time).unwrap_or_default(),
+        in_doubt: trouble.in_doubt,
+    }
+}
+
+/// Where a volume can be reached from, as people write it.
+fn place(segments: &Topology) -> String {
+    let parts: Vec<_> = segments.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    parts.join(",")
+}
+
+fn usage(view: StatsView) -> api::Usage {
+    let stats = view.stats.unwrap_or_default();
+    let (bytes, inodes) = (
+        stats.bytes.unwrap_or_default(),
+        stats.inodes.unwrap_or_default(),
+    );
+    let condition = stats.condition;
+    api::Usage {
+        total_bytes: bytes.total,
+        used_bytes: bytes.used,
+        available_bytes: bytes.available,
+        total_inodes: inodes.total,
+        used_inodes: inodes.used,
+        abnormal: condition.as_ref().is_some_and(|c| c.abnormal),
+        condition: condition.map(|c| c.message).unwrap_or_default(),
+        message: view.message,
+    }
+}
+
+pub(super) fn orphan(orphan: Orphan) -> api::Orphan {
+    api::Orphan {
+        driver: orphan.driver.to_string(),
+        volume_id: orphan.volume_id,
+        why: orphan.why,
+        capacity_bytes: orphan.capacity_bytes,
+        nodes_known: orphan.nodes.is_some(),
+        nodes: orphan.nodes.unwrap_or_default().into_iter().collect(),
+        deleted: orphan.deleted,
+        message: orphan.message,
     }
 }

@@ -24,7 +24,8 @@ use crate::{
         storage_class::{StorageClass, VolumeBindingMode},
         template::TemplateVolume,
     },
-    error::{Error, Result},
+    csi::Accessibility,
+    error::{Error, Kind, Result},
     model::{ActorRef, ActorUid, DnsLabel, Generation, VolumeMode, VolumeUid},
 };
 
@@ -140,28 +141,17 @@ fn check_same(there: &ActorRecord, template: &DnsLabel) -> Result<()> {
 
 fn new_volume(actor: &ActorRecord, wanted: &TemplateVolume, class: &StorageClass) -> VolumeRecord {
     let uid = VolumeUid::generate();
-    let fs_type = if wanted.fs_type.is_empty() {
-        class.fs_type.clone()
-    } else {
-        wanted.fs_type.clone()
-    };
-    let mut mount_flags = class.mount_options.clone();
-    mount_flags.extend(wanted.mount_options.iter().cloned());
     VolumeRecord {
         actor: actor.actor.clone(),
         actor_uid: actor.uid.clone(),
         name: wanted.name.clone(),
         class: wanted.storage_class.to_string(),
         driver: class.provisioner.clone(),
-        create: CreateRequest {
-            name: uid.csi_name(),
-            required_bytes: wanted.capacity.bytes(),
-            access_mode: wanted.access_mode,
-            volume_mode: VolumeMode::Filesystem,
-            fs_type,
-            mount_flags,
-            parameters: Opaque(class.parameters.clone()),
-        },
+        create: new_request(&uid, wanted, class),
+        wanted_access_mode: wanted.access_mode,
+        allowed_topologies: class.allowed_topologies.clone(),
+        secret_refs: class.secret_refs.clone(),
+        prepared: false,
         reclaim_policy: wanted.reclaim_policy.unwrap_or(class.reclaim_policy),
         first_consumer: class.volume_binding_mode == VolumeBindingMode::WaitForFirstConsumer,
         phase: VolumePhase::Intent,
@@ -169,6 +159,10 @@ fn new_volume(actor: &ActorRecord, wanted: &TemplateVolume, class: &StorageClass
         volume_id: String::new(),
         capacity_bytes: 0,
         volume_context: Opaque::default(),
+        accessible_topology: Vec::new(),
+        expansion: None,
+        detached_from: BTreeSet::new(),
+        leftover: None,
         generation: Generation::default(),
         revoked: Generation::default(),
         nodes: BTreeSet::new(),
@@ -176,6 +170,34 @@ fn new_volume(actor: &ActorRecord, wanted: &TemplateVolume, class: &StorageClass
         created_at: actor.created_at,
         uid,
     }
+}
+
+/// The request as far as it is known before the driver was asked.
+fn new_request(uid: &VolumeUid, wanted: &TemplateVolume, class: &StorageClass) -> CreateRequest {
+    let mut request = CreateRequest {
+        name: uid.csi_name(),
+        required_bytes: wanted.capacity.bytes(),
+        access_mode: wanted.access_mode,
+        volume_mode: wanted.volume_mode,
+        fs_type: String::new(),
+        mount_flags: Vec::new(),
+        mount_group: String::new(),
+        parameters: Opaque(class.parameters.clone()),
+        accessibility: Accessibility::default(),
+    };
+    // What the class says of file systems is not for raw block volumes.
+    if wanted.volume_mode == VolumeMode::Filesystem {
+        request.fs_type = if wanted.fs_type.is_empty() {
+            class.fs_type.clone()
+        } else {
+            wanted.fs_type.clone()
+        };
+        request.mount_flags = class.mount_options.clone();
+        let more = wanted.mount_options.iter().cloned();
+        request.mount_flags.extend(more);
+        request.mount_group = wanted.fs_group.map_or_else(String::new, |g| g.to_string());
+    }
+    request
 }
 
 async fn wait_for_volumes(cell: &Cell, within: Duration) -> Result<ActorView> {
@@ -227,10 +249,21 @@ pub(super) fn not_in_time(inner: &Inner, what: &str) -> Error {
     };
     let message = view::message_of(inner);
     if !message.is_empty() {
-        return Error::unavailable(format!(
-            "actor {} is not {what} yet: {message}",
-            actor.actor
-        ));
+        // A limit is told for what it is; all else may pass.
+        let mut troubles = state
+            .attachments
+            .values()
+            .filter_map(|a| a.trouble.as_ref());
+        let limit = Kind::ResourceExhausted;
+        let kind = if troubles.any(|t| t.code == limit.code()) {
+            limit
+        } else {
+            Kind::Unavailable
+        };
+        return Error::new(
+            kind,
+            format!("actor {} is not {what} yet: {message}", actor.actor),
+        );
     }
     let names: Vec<_> = state
         .volumes_by_name()

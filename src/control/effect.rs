@@ -1,29 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The effects of the steps: calls to CSI controllers and to nodes.
 
-use std::{sync::Arc, time::Duration};
+mod at_node;
+mod expand;
+mod prepare;
+
+use std::sync::Arc;
 
 use super::{
     Control,
     cell::Cell,
-    lifecycle::{Outcome, State, Step},
-    record::{NodeId, Opaque, VolumeRecord},
+    lifecycle::{Certainty, Outcome, State, Step},
+    record::{AttachmentRecord, NodeId, Opaque, VolumeRecord},
 };
 use crate::{
-    csi::{self, CallError, ControllerPublish, ControllerUnpublish, DeleteVolume},
-    error::{Error, Result},
-    model::{Generation, NodeName},
+    csi::{self, CallError, Capabilities, ControllerPublish, ControllerUnpublish, DeleteVolume},
+    error::Error,
+    model::{AccessMode, NodeName, SecretUse},
     secret::Secrets,
 };
 
-/// How long a node may take to answer.
-const NODE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How often a node is asked again what it holds, when it gives no hint.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// The pause after a hint that came while the node was being asked.
-const ASK_AT_ONCE: Duration = Duration::from_millis(20);
+pub(super) use prepare::admit;
 
 /// Carries out a step, with the records as they stood when it was begun.
 pub(super) async fn carry_out(
@@ -36,192 +33,156 @@ pub(super) async fn carry_out(
         return Outcome::Done;
     };
     let outcome = match step {
+        Step::Prepare { .. } => prepare::prepare(control, at, volume).await,
         Step::Create { .. } => create(control, volume).await,
-        Step::Locate { .. } => locate(control, volume).await,
+        Step::Locate { node, .. } => prepare::locate(control, volume, node).await,
         Step::Attach { node, .. } => attach(control, at, volume, node).await,
         Step::Detach { node, .. } => detach(control, at, volume, node).await,
+        Step::DetachAgain { .. } => detach_again(control, volume).await,
+        Step::Expand { .. } => expand::expand(control, at, volume).await,
         Step::Delete { .. } => delete(control, volume).await,
+        Step::ExpandNode { node, .. } => at_node::expand(control, volume, node).await,
         Step::Revoke {
             node, generation, ..
-        } => return revoke(control, volume, node, *generation).await,
+        } => at_node::revoke(control, volume, node, *generation).await,
         Step::AwaitRelease { node, .. } => {
-            return await_release(control, cell, volume, node).await;
+            at_node::await_release(control, cell, volume, node).await
         }
-        Step::Forget { node, .. } => return forget(control, volume, node).await,
+        Step::Forget { node, .. } => at_node::forget(control, volume, node).await,
     };
-    outcome.unwrap_or_else(|failed| {
-        let is_final = failed.outcome == csi::Outcome::Final;
-        let kind = failed.error.kind();
-        Outcome::failed(failed.to_string(), kind, is_final)
-    })
+    outcome.unwrap_or_else(|failed| failed)
 }
 
-type Called = Result<Outcome, CallError>;
+/// The second is always a failure.
+type Taken = Result<Outcome, Outcome>;
 
-/// The driver, if the configuration still names it.
-fn driver(
+/// A CSI call that failed.
+fn called(failed: CallError) -> Outcome {
+    let certainty = match failed.outcome {
+        csi::Outcome::Final => Certainty::Final,
+        csi::Outcome::Ambiguous => Certainty::InDoubt,
+    };
+    Outcome::failed(failed.to_string(), failed.error.kind(), certainty)
+}
+
+/// What failed before anything was sent, and may pass.
+fn not_sent(error: &Error) -> Outcome {
+    Outcome::failed(error.full_message(), error.kind(), Certainty::NotDone)
+}
+
+/// A CSI call that only asks: it leaves nothing in doubt.
+fn asked(failed: CallError) -> Outcome {
+    let certainty = match failed.outcome {
+        csi::Outcome::Final => Certainty::Final,
+        csi::Outcome::Ambiguous => Certainty::NotDone,
+    };
+    Outcome::failed(failed.to_string(), failed.error.kind(), certainty)
+}
+
+/// The driver, if the configuration still names it and it is there: a call to
+/// one that is not leaves nothing in doubt.
+async fn driver(
     control: &Control,
     volume: &VolumeRecord,
-    rpc: &'static str,
-) -> Result<Arc<csi::Driver>, CallError> {
-    control
-        .drivers
-        .get(&volume.driver)
-        .map_err(|error| CallError {
-            rpc,
-            outcome: csi::Outcome::Ambiguous,
-            error,
-        })
+) -> Result<(Arc<csi::Driver>, Capabilities), Outcome> {
+    let driver = control.drivers.get(&volume.driver);
+    let driver = driver.map_err(|e| not_sent(&e))?;
+    match driver.capabilities().await {
+        Ok(capabilities) => Ok((driver, capabilities)),
+        Err(e) => Err(Outcome::failed(
+            e.to_string(),
+            e.error.kind(),
+            Certainty::NotDone,
+        )),
+    }
 }
 
-async fn create(control: &Control, volume: &VolumeRecord) -> Called {
-    let driver = driver(control, volume, "CreateVolume")?;
-    let made = driver.create_volume(&volume.create.to_csi()).await?;
+/// The secrets of a call, read for this one call.
+async fn secrets(
+    control: &Control,
+    volume: &VolumeRecord,
+    use_: SecretUse,
+) -> Result<Secrets, Outcome> {
+    let read = control.settings.vault.read(&volume.secret_refs, use_).await;
+    read.map_err(|e| not_sent(&e))
+}
+
+async fn create(control: &Control, volume: &VolumeRecord) -> Taken {
+    let (driver, _) = driver(control, volume).await?;
+    let secrets = secrets(control, volume, SecretUse::Provisioner).await?;
+    let request = volume.create.to_csi(secrets);
+    let made = driver.create_volume(&request).await.map_err(called)?;
     Ok(Outcome::Created {
         volume_id: made.volume_id,
         capacity_bytes: made.capacity_bytes,
         volume_context: Opaque(made.volume_context),
+        accessible_topology: made.accessible_topology,
     })
 }
 
-async fn locate(control: &Control, volume: &VolumeRecord) -> Called {
-    let driver = driver(control, volume, "NodeGetInfo")?;
-    if !driver.capabilities().await?.controller_publish {
-        return Ok(Outcome::Located(None));
-    }
-    Ok(Outcome::Located(Some(driver.node_info().await?.node_id)))
-}
-
-fn node_id(at: &State, volume: &VolumeRecord, node: &NodeName) -> Option<String> {
-    match &at
-        .attachments
-        .get(&(volume.uid.clone(), node.clone()))?
-        .node_id
-    {
-        NodeId::Known(id) => Some(id.clone()),
+fn node_id(attachment: &AttachmentRecord) -> Option<&str> {
+    match &attachment.node_id {
+        NodeId::Known(id) => Some(id),
         NodeId::Unknown | NodeId::NotNeeded => None,
     }
 }
 
-async fn attach(control: &Control, at: &State, volume: &VolumeRecord, node: &NodeName) -> Called {
-    let driver = driver(control, volume, "ControllerPublishVolume")?;
-    let Some(node_id) = node_id(at, volume, node) else {
+fn node_id_at(at: &State, volume: &VolumeRecord, node: &NodeName) -> Option<String> {
+    let attachment = at.attachments.get(&(volume.uid.clone(), node.clone()))?;
+    node_id(attachment).map(str::to_owned)
+}
+
+async fn attach(control: &Control, at: &State, volume: &VolumeRecord, node: &NodeName) -> Taken {
+    let (driver, _) = driver(control, volume).await?;
+    let Some(node_id) = node_id_at(at, volume, node) else {
         return Ok(Outcome::Done);
     };
     let request = ControllerPublish {
         volume_id: volume.volume_id.clone(),
         node_id,
         capability: volume.create.capability(),
-        read_only: false,
+        read_only: volume.create.access_mode == AccessMode::MultiNodeReaderOnly,
         volume_context: volume.volume_context.0.clone(),
-        secrets: Secrets::default(),
+        secrets: secrets(control, volume, SecretUse::ControllerPublish).await?,
     };
-    let context = driver.controller_publish(&request).await?;
+    let context = driver.controller_publish(&request).await.map_err(called)?;
     Ok(Outcome::Attached(Opaque(context)))
 }
 
-async fn detach(control: &Control, at: &State, volume: &VolumeRecord, node: &NodeName) -> Called {
-    let driver = driver(control, volume, "ControllerUnpublishVolume")?;
-    if let Some(node_id) = node_id(at, volume, node) {
-        let request = ControllerUnpublish {
-            volume_id: volume.volume_id.clone(),
-            node_id,
-            secrets: Secrets::default(),
-        };
-        driver.controller_unpublish(&request).await?;
+async fn detach(control: &Control, at: &State, volume: &VolumeRecord, node: &NodeName) -> Taken {
+    match node_id_at(at, volume, node) {
+        Some(node_id) => unpublish(control, volume, node_id).await,
+        None => Ok(Outcome::Done),
     }
+}
+
+async fn detach_again(control: &Control, volume: &VolumeRecord) -> Taken {
+    match &volume.leftover {
+        Some(leftover) => unpublish(control, volume, leftover.node_id.clone()).await,
+        None => Ok(Outcome::Done),
+    }
+}
+
+async fn unpublish(control: &Control, volume: &VolumeRecord, node_id: String) -> Taken {
+    let (driver, _) = driver(control, volume).await?;
+    let request = ControllerUnpublish {
+        volume_id: volume.volume_id.clone(),
+        node_id,
+        secrets: secrets(control, volume, SecretUse::ControllerPublish).await?,
+    };
+    driver
+        .controller_unpublish(&request)
+        .await
+        .map_err(called)?;
     Ok(Outcome::Done)
 }
 
-async fn delete(control: &Control, volume: &VolumeRecord) -> Called {
-    let driver = driver(control, volume, "DeleteVolume")?;
+async fn delete(control: &Control, volume: &VolumeRecord) -> Taken {
+    let (driver, _) = driver(control, volume).await?;
     let request = DeleteVolume {
         volume_id: volume.volume_id.clone(),
-        secrets: Secrets::default(),
+        secrets: secrets(control, volume, SecretUse::Provisioner).await?,
     };
-    driver.delete_volume(&request).await?;
+    driver.delete_volume(&request).await.map_err(called)?;
     Ok(Outcome::Done)
-}
-
-async fn revoke(
-    control: &Control,
-    volume: &VolumeRecord,
-    node: &NodeName,
-    generation: Generation,
-) -> Outcome {
-    let key = volume.key();
-    at_node(node, "revoke", control.nodes.revoke(node, &key, generation))
-        .await
-        .map_or_else(|failed| failed, |()| Outcome::Done)
-}
-
-async fn forget(control: &Control, volume: &VolumeRecord, node: &NodeName) -> Outcome {
-    let key = volume.key();
-    at_node(node, "forget", control.nodes.forget(node, &key))
-        .await
-        .map_or_else(|failed| failed, |()| Outcome::Done)
-}
-
-async fn await_release(
-    control: &Control,
-    cell: &Cell,
-    volume: &VolumeRecord,
-    node: &NodeName,
-) -> Outcome {
-    let key = volume.key();
-    let at = (volume.uid.clone(), node.clone());
-    loop {
-        // The hint is listened for while the node is asked, so that one which
-        // comes right after the answer is not missed.
-        let hint = control.nodes.released(node);
-        let asked = at_node(node, "ask about", control.nodes.held(node, &key));
-        tokio::pin!(hint, asked);
-        let mut hinted = false;
-        let held = loop {
-            tokio::select! {
-                () = &mut hint, if !hinted => hinted = true,
-                held = &mut asked => break held,
-            }
-        };
-        match held {
-            Ok(None) => return Outcome::Done,
-            Ok(Some(holder)) => {
-                if let Ok(mut inner) = cell.lock().await
-                    && inner.holders.insert(at.clone(), holder.clone()) != Some(holder)
-                {
-                    cell.announce();
-                }
-            }
-            Err(failed) => return failed,
-        }
-        let pause = if hinted { ASK_AT_ONCE } else { ASK_AGAIN };
-        tokio::select! {
-            () = hint, if !hinted => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-}
-
-/// A call to a node, with a deadline. The same call again does no harm, so no
-/// failure of it is final.
-async fn at_node<T>(
-    node: &NodeName,
-    what: &str,
-    call: impl Future<Output = Result<T>>,
-) -> Result<T, Outcome> {
-    let answer = tokio::time::timeout(NODE_TIMEOUT, call)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Error::deadline(format!(
-                "no answer within {} s",
-                NODE_TIMEOUT.as_secs()
-            )))
-        });
-    answer.map_err(|e| {
-        let message = format!(
-            "cannot {what} the volume on node {node}: {}",
-            e.full_message()
-        );
-        Outcome::failed(message, e.kind(), false)
-    })
 }

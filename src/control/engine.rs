@@ -3,7 +3,7 @@
 //! parallel. Nothing here hangs on a caller: a task ends when its actor has come
 //! to rest, and a restart begins again from the records.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
@@ -12,10 +12,16 @@ use super::{
     Control,
     cell::{Cell, Inner},
     effect,
-    lifecycle::{self, Outcome, State, Step, backoff},
+    lifecycle::{self, Moment, Outcome, State, Step},
     record::Trouble,
 };
-use crate::{error::Result, model::VolumeUid};
+use crate::{
+    error::Result,
+    model::{ActorRef, VolumeUid},
+};
+
+/// How often a node is asked to expand what was not published there yet.
+const ASK_LATER: Duration = Duration::from_secs(2);
 
 impl Control {
     /// Changes the actor's records, all or nothing, and sets off what follows.
@@ -29,11 +35,33 @@ impl Control {
         let answer = change(&mut next)?;
         if next != inner.state {
             log_difference(cell, &inner.state, &next);
+            let before = inner.state.clone();
             cell.commit(&mut inner, next).await?;
             self.renew_grant(&cell.name, &inner.state);
+            for (actor, volume) in self.limits.follow(&before, &inner.state) {
+                self.wake(actor, volume);
+            }
         }
         self.drive(cell, &mut inner);
         Ok(answer)
+    }
+
+    /// Lets a volume that waits for room on a node try again at once.
+    fn wake(self: &Arc<Self>, actor: ActorRef, volume: VolumeUid) {
+        let Ok(cell) = self.cell(&actor) else {
+            return;
+        };
+        let control = self.clone();
+        self.tasks.spawn(async move {
+            let stop = control.stop.clone();
+            let woken = control.change(&cell, |state| {
+                lifecycle::try_at_once(state, &volume);
+                Ok(())
+            });
+            if let Some(Err(error)) = stop.run_until_cancelled(woken).await {
+                tracing::warn!(actor = %cell.name, error = %error.full_message(), "a volume that waits for room was not woken");
+            }
+        });
     }
 
     /// Sees to it that a task drives the actor.
@@ -54,10 +82,10 @@ impl Control {
     }
 
     async fn drive_until_rest(self: Arc<Self>, cell: Arc<Cell>, running: &mut JoinSet<VolumeUid>) {
-        let mut busy: BTreeSet<VolumeUid> = BTreeSet::new();
+        cell.busy().clear();
         let mut failures = 0;
         loop {
-            let pause = match self.take_steps(&cell, &mut busy, running).await {
+            let pause = match self.take_steps(&cell, running).await {
                 Ok(Rest::Over) => return,
                 Ok(Rest::Until(pause)) => {
                     failures = 0;
@@ -66,7 +94,7 @@ impl Control {
                 Err(error) => {
                     failures += 1;
                     tracing::error!(actor = %cell.name, error = %error.full_message(), "cannot read the records of an actor");
-                    Some(backoff(failures, fastrand::f64()))
+                    Some(self.pause(failures))
                 }
             };
             let sleep = async {
@@ -78,14 +106,14 @@ impl Control {
             tokio::select! {
                 Some(done) = running.join_next() => match done {
                     Ok(volume) => {
-                        busy.remove(&volume);
+                        cell.busy().remove(&volume);
                     }
                     Err(error) => {
                         // A step that panicked: which one is not known, so all
                         // are let go and planned again from the records.
                         tracing::error!(actor = %cell.name, %error, "a step broke off");
                         running.shutdown().await;
-                        busy.clear();
+                        cell.busy().clear();
                     }
                 },
                 () = cell.kick.notified() => {}
@@ -97,18 +125,28 @@ impl Control {
     async fn take_steps(
         self: &Arc<Self>,
         cell: &Arc<Cell>,
-        busy: &mut BTreeSet<VolumeUid>,
         running: &mut JoinSet<VolumeUid>,
     ) -> Result<Rest> {
         let mut inner = cell.lock().await?;
         let now = Timestamp::now();
-        let plan = lifecycle::plan(&inner.state, now);
-        let steps: Vec<_> = plan
-            .steps
-            .into_iter()
-            .filter(|s| !busy.contains(s.volume()))
-            .collect();
-        if steps.is_empty() && busy.is_empty() && plan.wake.is_none() {
+        let mut plan = lifecycle::plan(&inner.state, now);
+        let ask_later = &inner.ask_later;
+        plan.steps.retain(|step| match step {
+            Step::ExpandNode { volume, .. } => {
+                let later = ask_later.get(volume).filter(|at| **at > now);
+                if let Some(at) = later {
+                    plan.wake = Some(plan.wake.map_or(*at, |w| w.min(*at)));
+                }
+                later.is_none()
+            }
+            _ => true,
+        });
+        let (steps, at_rest) = {
+            let busy = cell.busy();
+            plan.steps.retain(|s| !busy.contains(s.volume()));
+            (plan.steps, busy.is_empty())
+        };
+        if steps.is_empty() && at_rest && plan.wake.is_none() {
             inner.driving = false;
             if inner.state.actor.is_none() {
                 inner.gone = true;
@@ -118,7 +156,7 @@ impl Control {
             return Ok(Rest::Over);
         }
         for step in steps {
-            busy.insert(step.volume().clone());
+            cell.busy().insert(step.volume().clone());
             let (control, cell) = (self.clone(), cell.clone());
             running.spawn(async move {
                 control.take(&cell, &step).await;
@@ -134,6 +172,9 @@ impl Control {
 
     /// Intent, effect, commit.
     async fn take(self: &Arc<Self>, cell: &Arc<Cell>, step: &Step) {
+        if let Err(refused) = effect::admit(self, cell, step).await {
+            return self.record_outcome(cell, step, refused).await;
+        }
         let begun = self
             .change(cell, |state| {
                 // A verb may have come between the plan and here.
@@ -150,24 +191,38 @@ impl Control {
             Ok(None) => return,
             Err(error) => {
                 tracing::error!(actor = %cell.name, error = %error.full_message(), "cannot record a step");
-                tokio::time::sleep(backoff(1, fastrand::f64())).await;
+                tokio::time::sleep(self.pause(1)).await;
                 return;
             }
         };
         let outcome = effect::carry_out(self, cell, &at, step).await;
+        if outcome == Outcome::NotPublished {
+            let later = Timestamp::now() + ASK_LATER;
+            if let Ok(mut inner) = cell.lock().await {
+                inner.ask_later.insert(step.volume().clone(), later);
+            }
+        }
         self.record_outcome(cell, step, outcome).await;
+    }
+
+    fn pause(&self, failures: u32) -> Duration {
+        self.settings.pace.pause(failures, fastrand::f64())
     }
 
     async fn record_outcome(self: &Arc<Self>, cell: &Arc<Cell>, step: &Step, outcome: Outcome) {
         if let Outcome::Failed(failure) = &outcome {
-            tracing::warn!(actor = %cell.name, error = %failure.message, is_final = failure.is_final, "a step failed");
+            tracing::warn!(actor = %cell.name, error = %failure.message, certainty = ?failure.certainty, "a step failed");
         }
         let mut failures = 0;
         loop {
             let done = self
                 .change(cell, |state| {
-                    let (now, jitter) = (Timestamp::now(), fastrand::f64());
-                    lifecycle::finish(state, step, outcome.clone(), now, jitter);
+                    let at = Moment {
+                        now: Timestamp::now(),
+                        jitter: fastrand::f64(),
+                        pace: self.settings.pace,
+                    };
+                    lifecycle::finish(state, step, outcome.clone(), &at);
                     Ok(())
                 })
                 .await;
@@ -176,7 +231,7 @@ impl Control {
             };
             failures += 1;
             tracing::error!(actor = %cell.name, error = %error.full_message(), "cannot record what came of a step");
-            tokio::time::sleep(backoff(failures, fastrand::f64())).await;
+            tokio::time::sleep(self.pause(failures)).await;
         }
     }
 }

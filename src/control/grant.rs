@@ -29,8 +29,13 @@ pub(super) fn of(state: &State) -> Option<Grant> {
             fs_type: volume.create.fs_type.clone(),
             access_mode: volume.create.access_mode,
             mount_flags: volume.create.mount_flags.clone(),
-            mount_group: String::new(),
-            secret_refs: Default::default(),
+            mount_group: volume.create.mount_group.clone(),
+            secret_refs: volume
+                .secret_refs
+                .iter()
+                .filter(|(use_, _)| use_.is_of_node())
+                .map(|(use_, secret)| (*use_, secret.clone()))
+                .collect(),
             volume_context: volume.volume_context.0.clone(),
             publish_context: attachment.publish_context.0.clone(),
         });
@@ -46,6 +51,6 @@ pub(super) fn of(state: &State) -> Option<Grant> {
         audience: placement.audience.clone(),
         volumes,
         mounts: placement.mounts.clone(),
-        devices: Vec::new(),
+        devices: placement.devices.clone(),
     })
 }

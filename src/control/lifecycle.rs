@@ -12,19 +12,23 @@
 #[cfg(test)]
 mod model;
 mod outcome;
+mod pace;
+mod step;
 pub mod verb;
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use outcome::{Outcome, backoff, begin, finish, restarted};
+pub use outcome::{Certainty, Failure, Moment, Outcome, begin, finish, restarted, try_at_once};
+pub use pace::Pace;
+pub use step::Step;
 
 use super::record::{
     ActorPhase, ActorRecord, AttachmentPhase, AttachmentRecord, NodeId, Trouble, VolumePhase,
     VolumeRecord,
 };
-use crate::model::{Generation, NodeName, ReclaimPolicy, VolumeUid};
+use crate::model::{NodeName, ReclaimPolicy, VolumeUid};
 
 /// An actor with all that hangs on it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,59 +39,6 @@ pub struct State {
     pub volumes: BTreeMap<VolumeUid, VolumeRecord>,
     /// Their attachments.
     pub attachments: BTreeMap<(VolumeUid, NodeName), AttachmentRecord>,
-}
-
-/// One effect on the outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// CreateVolume, with the recorded request.
-    Create { volume: VolumeUid },
-    /// The driver's name of the node, if it attaches at all.
-    Locate { volume: VolumeUid, node: NodeName },
-    /// ControllerPublishVolume.
-    Attach { volume: VolumeUid, node: NodeName },
-    /// The node is told that generations up to this one are over.
-    Revoke {
-        volume: VolumeUid,
-        node: NodeName,
-        generation: Generation,
-    },
-    /// The node proves that it holds the volume no more.
-    AwaitRelease { volume: VolumeUid, node: NodeName },
-    /// ControllerUnpublishVolume.
-    Detach { volume: VolumeUid, node: NodeName },
-    /// DeleteVolume.
-    Delete { volume: VolumeUid },
-    /// The node drops its marks of a deleted volume.
-    Forget { volume: VolumeUid, node: NodeName },
-}
-
-impl Step {
-    /// The volume that it is about.
-    pub fn volume(&self) -> &VolumeUid {
-        match self {
-            Self::Create { volume }
-            | Self::Locate { volume, .. }
-            | Self::Attach { volume, .. }
-            | Self::Revoke { volume, .. }
-            | Self::AwaitRelease { volume, .. }
-            | Self::Detach { volume, .. }
-            | Self::Delete { volume }
-            | Self::Forget { volume, .. } => volume,
-        }
-    }
-
-    /// The node that it is about, where a failure belongs to the attachment there.
-    fn attachment(&self) -> Option<(VolumeUid, NodeName)> {
-        match self {
-            Self::Locate { volume, node }
-            | Self::Attach { volume, node }
-            | Self::Revoke { volume, node, .. }
-            | Self::AwaitRelease { volume, node }
-            | Self::Detach { volume, node } => Some((volume.clone(), node.clone())),
-            Self::Create { .. } | Self::Delete { .. } | Self::Forget { .. } => None,
-        }
-    }
 }
 
 /// What may be done now, and when to ask again.
@@ -139,62 +90,86 @@ fn due(trouble: Option<&Trouble>, now: Timestamp) -> Due {
 
 fn next_step(state: &State, actor: &ActorRecord, volume: &VolumeRecord) -> Option<Step> {
     let uid = volume.uid.clone();
-    let mut attached = false;
-    for attachment in state.attachments_of(&volume.uid) {
-        attached = true;
-        let (volume_uid, node) = (uid.clone(), attachment.node.clone());
-        let step = match attachment.phase {
-            AttachmentPhase::Attaching if volume.phase == VolumePhase::Ready => {
-                match attachment.node_id {
-                    NodeId::Unknown => Step::Locate {
-                        volume: volume_uid,
-                        node,
-                    },
-                    NodeId::Known(_) => Step::Attach {
-                        volume: volume_uid,
-                        node,
-                    },
-                    NodeId::NotNeeded => continue,
-                }
-            }
-            AttachmentPhase::Attaching | AttachmentPhase::Attached => continue,
-            AttachmentPhase::Revoking => Step::Revoke {
-                volume: volume_uid,
-                node,
-                generation: volume.revoked,
-            },
-            AttachmentPhase::Releasing => Step::AwaitRelease {
-                volume: volume_uid,
-                node,
-            },
-            AttachmentPhase::Detaching => Step::Detach {
-                volume: volume_uid,
-                node,
-            },
-        };
+    let mut attached = state.attachments_of(&volume.uid).peekable();
+    // What is being undone is undone before anything else is begun.
+    if let Some(leftover) = &volume.leftover
+        && (leftover.sent || attached.peek().is_none())
+    {
+        return Some(Step::DetachAgain { volume: uid });
+    }
+    let is_attached = attached.peek().is_some();
+    if let Some(step) = attached.find_map(|a| step_of_attachment(volume, a)) {
         return Some(step);
     }
     match volume.phase {
         VolumePhase::Intent => {
             let wanted = !volume.first_consumer || actor.phase == ActorPhase::Resuming;
-            (wanted && actor.deletion.is_none()).then_some(Step::Create { volume: uid })
+            let step = if volume.prepared {
+                Step::Create { volume: uid }
+            } else {
+                Step::Prepare { volume: uid }
+            };
+            (wanted && actor.deletion.is_none()).then_some(step)
         }
         VolumePhase::Creating => Some(Step::Create { volume: uid }),
         // Without an id there may still be a volume: the same CreateVolume
         // again tells its id, and then it can be deleted.
         VolumePhase::Deleting if volume.volume_id.is_empty() => Some(Step::Create { volume: uid }),
-        VolumePhase::Deleting => (!attached).then_some(Step::Delete { volume: uid }),
+        VolumePhase::Deleting => (!is_attached).then_some(Step::Delete { volume: uid }),
         VolumePhase::Gone => volume.nodes.first().map(|node| Step::Forget {
             volume: uid,
             node: node.clone(),
         }),
-        VolumePhase::Ready | VolumePhase::Failed | VolumePhase::Retained => None,
+        VolumePhase::Ready => step_of_expansion(state, volume, is_attached),
+        VolumePhase::Failed | VolumePhase::Retained => None,
     }
+}
+
+fn step_of_attachment(volume: &VolumeRecord, attachment: &AttachmentRecord) -> Option<Step> {
+    let (uid, node) = (volume.uid.clone(), attachment.node.clone());
+    let attach = |volume, node| match attachment.node_id {
+        NodeId::Unknown => Some(Step::Locate { volume, node }),
+        NodeId::Known(_) => Some(Step::Attach { volume, node }),
+        NodeId::NotNeeded => None,
+    };
+    match attachment.phase {
+        AttachmentPhase::Attaching if volume.phase == VolumePhase::Ready => attach(uid, node),
+        AttachmentPhase::Attached if attachment.lost => attach(uid, node),
+        AttachmentPhase::Attaching | AttachmentPhase::Attached => None,
+        AttachmentPhase::Revoking => Some(Step::Revoke {
+            volume: uid,
+            node,
+            generation: volume.revoked,
+        }),
+        AttachmentPhase::Releasing => Some(Step::AwaitRelease { volume: uid, node }),
+        AttachmentPhase::Detaching => Some(Step::Detach { volume: uid, node }),
+    }
+}
+
+fn step_of_expansion(state: &State, volume: &VolumeRecord, is_attached: bool) -> Option<Step> {
+    let expansion = volume.expansion.as_ref()?;
+    let uid = volume.uid.clone();
+    if !expansion.controller_done {
+        let may = !(expansion.offline && is_attached);
+        return may.then_some(Step::Expand { volume: uid });
+    }
+    let mut attachments = state.attachments_of(&volume.uid);
+    let there = attachments.find(|a| a.phase == AttachmentPhase::Attached)?;
+    Some(Step::ExpandNode {
+        volume: uid,
+        node: there.node.clone(),
+    })
 }
 
 /// Makes every move that needs no effect. To be called after each change.
 pub fn settle(state: &mut State) {
     settle_attachments(state);
+    for volume in state.volumes.values_mut() {
+        let expansion = volume.expansion.as_ref();
+        if expansion.is_some_and(|e| e.controller_done && !e.node_required) {
+            volume.expansion = None;
+        }
+    }
     let attached = everything_is_attached(state);
     let Some(actor) = &mut state.actor else {
         return;
@@ -232,7 +207,10 @@ fn settle_attachments(state: &mut State) {
             }
             // Without an id, no node and no driver was ever told of it.
             AttachmentPhase::Revoking => volume.is_some_and(|v| !v.volume_id.is_empty()),
-            AttachmentPhase::Detaching => matches!(attachment.node_id, NodeId::Known(_)),
+            // What was never sent needs no undoing.
+            AttachmentPhase::Detaching => {
+                attachment.sent && matches!(attachment.node_id, NodeId::Known(_))
+            }
             AttachmentPhase::Attached | AttachmentPhase::Releasing => true,
         }
     });
@@ -273,6 +251,7 @@ fn settle_deletion(state: &mut State) {
                     ReclaimPolicy::Retain => VolumePhase::Retained,
                 };
                 volume.trouble = None;
+                volume.expansion = None;
             }
             VolumePhase::Gone => return !volume.nodes.is_empty(),
             VolumePhase::Deleting | VolumePhase::Retained => {}
@@ -301,13 +280,5 @@ impl State {
         let mut volumes: Vec<_> = self.volumes.values().collect();
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
         volumes
-    }
-
-    /// What goes wrong with the thing that a step is about.
-    fn trouble(&self, step: &Step) -> Option<&Trouble> {
-        match step.attachment() {
-            Some(key) => self.attachments.get(&key)?.trouble.as_ref(),
-            None => self.volumes.get(step.volume())?.trouble.as_ref(),
-        }
     }
 }

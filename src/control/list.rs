@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `actor ls` and `show`, `volume ls` and `show`, `driver ls`.
 
+use std::time::Duration;
+
 use super::{
     Control,
     cell::blocking,
-    record::{self, ActorRecord, VolumeRecord, key},
-    view::{self, ActorView, VolumeView},
+    record::{self, ActorRecord, AttachmentPhase, AttachmentRecord, VolumeRecord, key},
+    view::{self, ActorView, StatsView, VolumeView},
 };
 use crate::{
     csi::DriverStatus,
     error::{Error, Result},
-    model::{ActorRef, DnsLabel, VolumeUid},
+    model::{ActorRef, DnsLabel, NodeName, VolumeKey, VolumeUid},
 };
+
+/// How long whoever looks at a volume waits for its usage.
+const STATS_WITHIN: Duration = Duration::from_secs(3);
 
 impl Control {
     /// An actor with its volumes.
@@ -48,8 +53,38 @@ impl Control {
         Ok((views, page.next))
     }
 
-    /// A volume.
+    /// A volume, and how much of it is used where it is attached.
     pub async fn volume(&self, uid: &VolumeUid) -> Result<VolumeView> {
+        let stored = self.stored_volume(uid).await?;
+        let mut view = self.show(stored).await?;
+        let attached = |a: &&(AttachmentRecord, _)| a.0.phase == AttachmentPhase::Attached;
+        if let Some((attachment, _)) = view.attachments.iter().find(attached) {
+            let node = attachment.node.clone();
+            view.stats = Some(self.stats(&node, &view.volume.key()).await);
+        }
+        Ok(view)
+    }
+
+    async fn stats(&self, node: &NodeName, volume: &VolumeKey) -> StatsView {
+        let asked = self.nodes.stats(node, volume);
+        let without = |message: String| StatsView {
+            stats: None,
+            message,
+        };
+        match tokio::time::timeout(STATS_WITHIN, asked).await {
+            Ok(Ok(Some(stats))) => StatsView {
+                stats: Some(stats),
+                message: String::new(),
+            },
+            Ok(Ok(None)) => without("the driver does not tell".into()),
+            Ok(Err(error)) => without(error.full_message()),
+            Err(_) => without(format!(
+                "node {node} did not answer within {STATS_WITHIN:?}"
+            )),
+        }
+    }
+
+    pub(super) async fn stored_volume(&self, uid: &VolumeUid) -> Result<VolumeRecord> {
         let key = key::volume(uid);
         let store = self.store.clone();
         let (key, found) = blocking(&self.tasks, move || {
@@ -58,7 +93,7 @@ impl Control {
         .await?;
         let stored =
             found.ok_or_else(|| Error::not_found(format!("volume {uid} does not exist")))?;
-        self.show(record::decode(&key, &stored.value)?).await
+        record::decode(&key, &stored.value)
     }
 
     /// A page of volumes, retained ones included.
@@ -90,6 +125,8 @@ impl Control {
         Ok(VolumeView {
             volume: stored,
             attachments: Vec::new(),
+            expansion_message: None,
+            stats: None,
         })
     }
 

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the control plane needs of the nodes.
 
+use std::time::Duration;
+
 use crate::{
-    error::Result,
+    csi::VolumeStats,
+    error::{Error, Result},
     model::{Generation, NodeName, VolumeKey},
 };
 
@@ -27,4 +30,29 @@ pub trait NodePort: Send + Sync {
 
     /// The volume is deleted: its marks may go.
     async fn forget(&self, node: &NodeName, volume: &VolumeKey) -> Result<()>;
+
+    /// When it returns, no CSI call on the volume is in flight on that node, and
+    /// none begins for so long, or until [`NodePort::unquiet`].
+    async fn quiet(&self, node: &NodeName, _: &VolumeKey, _: Duration) -> Result<()> {
+        Err(unable(node, "be quiet about a volume"))
+    }
+
+    /// Calls on the volume may begin again.
+    async fn unquiet(&self, _: &NodeName, _: &VolumeKey) {}
+
+    /// Makes what is on the volume as large as the volume. False: it is not
+    /// published there yet, so that there is nothing to expand.
+    async fn expand(&self, node: &NodeName, _: &VolumeKey, _bytes: u64) -> Result<bool> {
+        Err(unable(node, "expand volumes"))
+    }
+
+    /// How much of the volume is used there, and whether the driver takes it for
+    /// damaged. None: it does not tell.
+    async fn stats(&self, node: &NodeName, _: &VolumeKey) -> Result<Option<VolumeStats>> {
+        Err(unable(node, "tell how much of a volume is used"))
+    }
+}
+
+fn unable(node: &NodeName, what: &str) -> Error {
+    Error::unimplemented(format!("node {node} cannot {what}: update it"))
 }

@@ -60,6 +60,7 @@ impl Control {
                 pod: options.pod,
             },
             mounts: template.mounts(options.container.as_ref())?,
+            devices: template.devices(options.container.as_ref())?,
             container: options.container,
         };
         let wanted = placement.clone();

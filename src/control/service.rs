@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
-use super::{Control, DEFAULT_WAIT, ResumeOptions, convert};
+use super::{Control, DEFAULT_WAIT, ResumeOptions, Which, convert};
 use crate::{
     api::annotation,
     error::{Error, Result},
@@ -312,6 +312,61 @@ impl control_server::Control for ControlService {
         self.run(async move |control| {
             let uid: VolumeUid = request.uid.parse()?;
             Ok(convert::volume(control.volume(&uid).await?))
+        })
+        .await
+    }
+    async fn expand_volume(
+        &self,
+        request: Request<api::ExpandVolumeRequest>,
+    ) -> Answer<api::Volume> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let uid: VolumeUid = request.uid.parse()?;
+            let wait = request.wait.then(|| within(request.timeout_ms));
+            let bytes = request.capacity_bytes;
+            let view = control.expand_volume(&uid, bytes, wait).await?;
+            Ok(convert::volume(view))
+        })
+        .await
+    }
+
+    async fn list_orphans(
+        &self,
+        request: Request<api::ListOrphansRequest>,
+    ) -> Answer<api::ListOrphansResponse> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let driver = parsed("driver", request.driver)?;
+            let (orphans, notes) = control.orphans(driver.as_ref()).await?;
+            Ok(api::ListOrphansResponse {
+                orphans: orphans.into_iter().map(convert::orphan).collect(),
+                notes,
+            })
+        })
+        .await
+    }
+
+    async fn delete_orphans(
+        &self,
+        request: Request<api::DeleteOrphansRequest>,
+    ) -> Answer<api::DeleteOrphansResponse> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let driver = parsed("driver", request.driver)?;
+            let which = match (request.all, request.volume_ids.is_empty()) {
+                (true, true) => Which::All,
+                (false, false) => Which::These(request.volume_ids.into_iter().collect()),
+                _ => {
+                    return Err(Error::invalid(
+                        "name the volumes to be deleted, or say that all are: one of the two",
+                    ));
+                }
+            };
+            let (orphans, notes) = control.delete_orphans(driver.as_ref(), which).await?;
+            Ok(api::DeleteOrphansResponse {
+                orphans: orphans.into_iter().map(convert::orphan).collect(),
+                notes,
+            })
         })
         .await
     }

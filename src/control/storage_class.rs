@@ -75,8 +75,10 @@ impl Control {
 fn check_change(store: &dyn Store, last: &StorageClass, next: &StorageClass) -> Result<()> {
     let field = if last.provisioner != next.provisioner {
         "provisioner"
-    } else if (&last.parameters, &last.fs_type) != (&next.parameters, &next.fs_type) {
-        // The file system type is one of the parameters where people write it.
+    } else if (&last.parameters, &last.fs_type, &last.secret_refs)
+        != (&next.parameters, &next.fs_type, &next.secret_refs)
+    {
+        // File system type and secrets are parameters where people write them.
         "parameters"
     } else {
         return Ok(());

@@ -7,9 +7,14 @@ use super::{
     cell::Inner,
     engine::describe,
     lifecycle::{State, verb},
-    record::{ActorPhase, ActorRecord, AttachmentRecord, TemplateRevision, VolumeRecord},
+    record::{
+        ActorPhase, ActorRecord, AttachmentPhase, AttachmentRecord, TemplateRevision, VolumeRecord,
+    },
 };
-use crate::model::{NodeName, VolumeUid};
+use crate::{
+    csi::VolumeStats,
+    model::{NodeName, VolumeUid},
+};
 
 /// What an apply did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +38,19 @@ pub struct VolumeView {
     pub volume: VolumeRecord,
     /// Where it is attached, with who holds it there.
     pub attachments: Vec<(AttachmentRecord, Option<String>)>,
+    /// What its growing waits for; none: it does not grow.
+    pub expansion_message: Option<String>,
+    /// How much of it is used; none: it was not asked for, or is attached nowhere.
+    pub stats: Option<StatsView>,
+}
+
+/// How much of a volume is used.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StatsView {
+    /// What the driver told; none: see the message.
+    pub stats: Option<VolumeStats>,
+    /// Why it told nothing.
+    pub message: String,
 }
 
 /// An actor and its volumes.
@@ -57,7 +75,36 @@ pub(super) fn volume_of(state: &State, holders: &Holders, volume: &VolumeRecord)
     VolumeView {
         volume: volume.clone(),
         attachments: attachments.collect(),
+        expansion_message: expansion_message(state, volume),
+        stats: None,
     }
+}
+
+/// What a volume that is to grow waits for.
+pub(super) fn expansion_message(state: &State, volume: &VolumeRecord) -> Option<String> {
+    let expansion = volume.expansion.as_ref()?;
+    if let Some(trouble) = &expansion.trouble {
+        return Some(describe(trouble));
+    }
+    let mut attachments = state.attachments_of(&volume.uid);
+    let message = if !expansion.controller_done {
+        match attachments.next() {
+            Some(a) if expansion.offline => format!(
+                "waits for suspend: the driver expands only what no node has, and node {} has it",
+                a.node
+            ),
+            _ => "the driver is asked".to_owned(),
+        }
+    } else {
+        match attachments.find(|a| a.phase == AttachmentPhase::Attached) {
+            Some(a) => format!(
+                "waits until it is in use on node {}, which has the rest to do",
+                a.node
+            ),
+            None => "waits for the next resume: the node has the rest to do".to_owned(),
+        }
+    };
+    Some(message)
 }
 
 /// The actor of a cell; none: it is gone.
@@ -92,7 +139,8 @@ pub(super) fn message_of(inner: &Inner) -> String {
     }
     for volume in state.volumes_by_name() {
         let mut troubles: Vec<_> = volume.trouble.iter().collect();
-        if phase == Some(ActorPhase::Resuming) {
+        // Of one that is being suspended, what is awaited was told above.
+        if phase != Some(ActorPhase::Suspending) {
             troubles.extend(
                 state
                     .attachments_of(&volume.uid)

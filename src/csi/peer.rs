@@ -204,7 +204,7 @@ impl Peer {
         }
     }
 
-    async fn pass_breaker(&self, rpc: Rpc, connection: &Connection) -> Result<(), CallError> {
+    async fn pass_breaker(&self, rpc: Rpc, connection: &Arc<Connection>) -> Result<(), CallError> {
         let gate = lock(&self.breaker).gate(Clock::now());
         match gate {
             Gate::Open => return Ok(()),
@@ -217,6 +217,8 @@ impl Peer {
                 if answered {
                     return Ok(());
                 }
+                // It may be the connection that is dead, and not the driver.
+                self.forget(connection);
             }
         }
         let error = Error::unavailable(format!(

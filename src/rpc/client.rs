@@ -63,6 +63,12 @@ calls! {
     delete_actor: DeleteActorRequest => DeleteActorResponse,
     /// `volume show`
     get_volume: GetVolumeRequest => Volume,
+    /// `volume expand`
+    expand_volume: ExpandVolumeRequest => Volume,
+    /// `volume orphans`
+    list_orphans: ListOrphansRequest => ListOrphansResponse,
+    /// `volume orphans --delete`
+    delete_orphans: DeleteOrphansRequest => DeleteOrphansResponse,
 }
 
 macro_rules! lists {

@@ -14,7 +14,7 @@ use tonic::transport::Server;
 use super::ports::{CountedCalls, CurrentWord, LocalNode};
 use crate::{
     config::Config,
-    control::{Control, ControlService, store::RedbStore},
+    control::{Control, ControlService, Settings, store::RedbStore},
     cri::Cri,
     csi::{DriverConfig, Registry, discovery::Discovery},
     error::{Error, Result},
@@ -24,6 +24,7 @@ use crate::{
     nri::{self, SessionConfig, Status},
     nri_plugin::VolumePlugin,
     proto::api::control_server::ControlServer,
+    secret::Vault,
     telemetry::{self, Metrics},
     transport,
 };
@@ -69,6 +70,10 @@ pub(super) async fn serve(config: Config) -> Result<()> {
         Arc::clone(&drivers),
         Arc::clone(&local) as Arc<_>,
         name.clone(),
+        Settings {
+            vault: Vault::new(config.secrets.dir.clone()),
+            ..Settings::default()
+        },
     )
     .await?;
     let agent = Agent::start(

@@ -4,5 +4,10 @@
 
 mod bench;
 mod cli;
+mod codes;
+mod expand;
 mod faults;
+mod housekeeping;
+mod recorder;
 mod verbs;
+mod wire;

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-use proptest::{collection::btree_map, collection::vec, prelude::*};
+use proptest::{
+    collection::{btree_map, btree_set, vec},
+    prelude::*,
+    sample::subsequence,
+};
 
 use super::*;
+use crate::model::SecretUse;
 
 fn refusal(yaml: &str) -> String {
     parse(yaml).unwrap_err().to_string()
@@ -18,10 +23,12 @@ fn a_short_class_gets_the_defaults_of_kubernetes() {
             provisioner: "d.example".parse().unwrap(),
             parameters: BTreeMap::new(),
             fs_type: String::new(),
+            secret_refs: SecretRefs::new(),
             mount_options: Vec::new(),
             reclaim_policy: ReclaimPolicy::Delete,
             allow_volume_expansion: false,
             volume_binding_mode: VolumeBindingMode::Immediate,
+            allowed_topologies: Vec::new(),
         }
     );
 }
@@ -70,6 +77,9 @@ parameters:
   size: 3
   csi.storage.k8s.io/fstype: a b
   csi.storage.k8s.io/node-publish-secret-name: s
+  csi.storage.k8s.io/node-stage-secret-name: ${pvc.name}
+  csi.storage.k8s.io/node-stage-secret-namespace: storage
+  csi.storage.k8s.io/pv/name: x
 mountOptions: ['']
 allowVolumeExpansion: yes
 volumeBindingMode: Later
@@ -90,15 +100,90 @@ allowedTopologies: [{matchLabelExpressions: []}]
             "provisioner",
             "parameters.size",
             "parameters[\"csi.storage.k8s.io/fstype\"]",
-            "parameters[\"csi.storage.k8s.io/node-publish-secret-name\"]",
+            "parameters[\"csi.storage.k8s.io/node-stage-secret-name\"]",
+            "parameters[\"csi.storage.k8s.io/node-publish-secret-namespace\"]",
+            "parameters[\"csi.storage.k8s.io/pv/name\"]",
             "mountOptions",
             "reclaimPolicy",
             "allowVolumeExpansion",
             "volumeBindingMode",
-            "allowedTopologies",
+            "allowedTopologies[0].matchLabelExpressions",
         ],
         "{text}"
     );
+}
+
+#[test]
+fn secrets_are_named_by_use_and_kept_from_the_driver() {
+    let class = parse(
+        "
+kind: StorageClass
+metadata: {name: a}
+provisioner: d
+parameters:
+  tier: fast
+  csi.storage.k8s.io/provisioner-secret-name: creds
+  csi.storage.k8s.io/provisioner-secret-namespace: storage
+  csi.storage.k8s.io/node-stage-secret-name: stage.creds
+  csi.storage.k8s.io/node-stage-secret-namespace: storage
+",
+    )
+    .unwrap();
+    assert_eq!(class.parameters, [("tier".into(), "fast".into())].into());
+    let wanted = [
+        (SecretUse::Provisioner, "storage/creds".parse().unwrap()),
+        (SecretUse::NodeStage, "storage/stage.creds".parse().unwrap()),
+    ];
+    assert_eq!(class.secret_refs, wanted.into());
+}
+
+#[test]
+fn a_term_with_many_values_stands_for_many_places() {
+    let class = |terms: &str| {
+        parse(&format!(
+            "{{kind: StorageClass, metadata: {{name: a}}, provisioner: d, allowedTopologies: {terms}}}"
+        ))
+    };
+    let places = |terms: &str| class(terms).unwrap().allowed_topologies;
+    let place = |segments: &[(&str, &str)]| -> Topology {
+        let owned = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+        segments.iter().map(owned).collect()
+    };
+    assert_eq!(
+        places(
+            "[{matchLabelExpressions: [{key: x/zone, values: [z1, z2]}, {key: x/rack, values: [r1]}]},
+              {matchLabelExpressions: [{key: x/zone, values: [z3]}]}]"
+        ),
+        [
+            place(&[("x/zone", "z1"), ("x/rack", "r1")]),
+            place(&[("x/zone", "z2"), ("x/rack", "r1")]),
+            place(&[("x/zone", "z3")]),
+        ]
+    );
+    for (bad, path) in [
+        ("[{}]", "allowedTopologies[0].matchLabelExpressions"),
+        (
+            "[{matchLabelExpressions: [{key: k, values: []}]}]",
+            "allowedTopologies[0].matchLabelExpressions[0].values",
+        ),
+        (
+            "[{matchLabelExpressions: [{values: [v]}]}]",
+            "allowedTopologies[0].matchLabelExpressions[0].key",
+        ),
+        (
+            "[{matchLabelExpressions: [{key: k, values: [v]}, {key: K, values: [w]}]}]",
+            "allowedTopologies[0].matchLabelExpressions[1].key",
+        ),
+    ] {
+        let problems = class(bad).unwrap_err().to_string();
+        assert!(problems.starts_with(&format!("{path}: ")), "{problems}");
+    }
+    let many: Vec<_> = (0..129).map(|n| format!("v{n}")).collect();
+    let many = format!(
+        "[{{matchLabelExpressions: [{{key: k, values: [{}]}}]}}]",
+        many.join(", ")
+    );
+    assert!(class(&many).unwrap_err().to_string().contains("128 places"));
 }
 
 #[test]
@@ -132,16 +217,23 @@ proptest! {
         fs_type in "[a-z0-9]{0,5}",
         mount_options in vec("[ -~]{1,8}", 0..3),
         (retain, expand, wait) in any::<(bool, bool, bool)>(),
+        uses in subsequence(SecretUse::ALL.to_vec(), 0..=6),
+        places in btree_set(btree_map("[a-z]{1,3}", any::<String>(), 1..3), 0..3),
     ) {
         let class = StorageClass {
             name,
             provisioner: provisioner.parse().unwrap(),
             parameters,
             fs_type,
+            secret_refs: uses
+                .into_iter()
+                .map(|u| (u, format!("ns/{}", u.as_str()).parse().unwrap()))
+                .collect(),
             mount_options,
             reclaim_policy: RECLAIM_POLICIES[usize::from(retain)].1,
             allow_volume_expansion: expand,
             volume_binding_mode: BINDING_MODES[usize::from(wait)].1,
+            allowed_topologies: places.into_iter().collect(),
         };
         let manifest = class.to_manifest();
         let json = serde_json::to_string(&manifest).unwrap();

@@ -3,8 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::{ACCESS_MODES, API_VERSION, KIND, RECLAIM_POLICIES, Template};
-use super::{TemplateContainer, TemplateMount, TemplateVolume};
+use super::{
+    ACCESS_MODES, API_VERSION, KIND, RECLAIM_POLICIES, Template, TemplateContainer, TemplateMount,
+    TemplateVolume, VOLUME_MODES,
+};
+use crate::model::VolumeMode;
 
 impl Template {
     /// The template as people write it; reads back as the same template.
@@ -25,6 +28,11 @@ fn container(container: &TemplateContainer) -> Value {
     let mut value = json!({
         "volumeMounts": container.volume_mounts.iter().map(mount).collect::<Vec<_>>(),
     });
+    if !container.volume_devices.is_empty() {
+        let devices = container.volume_devices.iter();
+        let devices = devices.map(|d| json!({"name": d.volume, "devicePath": d.device_path}));
+        value["volumeDevices"] = devices.collect();
+    }
     if let Some(name) = &container.name {
         value["name"] = json!(name);
     }
@@ -46,6 +54,12 @@ fn volume(volume: &TemplateVolume) -> Value {
     });
     if let Some(word) = word_of(&ACCESS_MODES, volume.access_mode) {
         value["accessMode"] = json!(word);
+    }
+    if volume.volume_mode != VolumeMode::default() {
+        value["volumeMode"] = json!(word_of(&VOLUME_MODES, volume.volume_mode));
+    }
+    if let Some(group) = volume.fs_group {
+        value["fsGroup"] = json!(group);
     }
     if !volume.fs_type.is_empty() {
         value["fsType"] = json!(volume.fs_type);

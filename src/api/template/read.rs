@@ -3,18 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use super::{ACCESS_MODES, API_VERSION, KIND, RECLAIM_POLICIES, Template};
-use super::{TemplateContainer, TemplateMount, TemplateVolume};
+use super::{
+    ACCESS_MODES, API_VERSION, KIND, RECLAIM_POLICIES, Template, TemplateVolume, VOLUME_MODES,
+    containers,
+};
 use crate::{
     api::{
         Problems,
-        rule::{self, MAX_MOUNTS, MAX_VOLUMES},
+        rule::{self, MAX_GROUP, MAX_VOLUMES},
         walk::{Field, check_kind},
     },
-    model::{AccessMode, DnsLabel, check_subdomain},
+    model::{AccessMode, VolumeMode, check_subdomain},
 };
 
-const UNSUPPORTED: &str = "is not supported by this version: leave it out";
+pub(super) const UNSUPPORTED: &str = "is not supported by this version: leave it out";
 
 /// The template, if it can be made; it is good only if no problem was noted.
 pub(super) fn template(root: &Field<'_>, problems: &mut Problems) -> Option<Template> {
@@ -35,15 +37,14 @@ pub(super) fn template(root: &Field<'_>, problems: &mut Problems) -> Option<Temp
     }
     let mut declared = Declared::default();
     let volumes = volumes(&spec.field("volumes"), &mut declared, problems);
-    let containers = containers(&spec.field("containers"), &mut declared, problems);
-    refuse_init_mounts(&spec.field("initContainers"), problems);
-    for (volume, (path, mounted)) in &declared.0 {
-        if !mounted {
-            problems.add(
-                path,
-                format_args!("volume {volume:?} is not mounted by any container"),
-            );
-        }
+    let containers = containers::read(&spec.field("containers"), &mut declared, problems);
+    containers::refuse_init_mounts(&spec.field("initContainers"), problems);
+    for (name, volume) in declared.0.iter().filter(|(_, v)| !v.used) {
+        let what = match volume.mode {
+            VolumeMode::Filesystem => "is not mounted by any container",
+            VolumeMode::Block => "is no device of any container: name it in volumeDevices",
+        };
+        problems.add(&volume.path, format_args!("volume {name:?} {what}"));
     }
     Some(Template {
         name: name?,
@@ -52,10 +53,22 @@ pub(super) fn template(root: &Field<'_>, problems: &mut Problems) -> Option<Temp
     })
 }
 
-/// The volumes as they are named, well or not: their path, and whether a
-/// container mounts them. So one bad name is one problem and not many.
+/// The volumes as they are named, well or not. So one bad name is one problem
+/// and not many.
 #[derive(Default)]
-struct Declared<'n>(BTreeMap<&'n str, (String, bool)>);
+pub(super) struct Declared<'n>(pub(super) BTreeMap<&'n str, DeclaredVolume>);
+
+/// What the containers need to know of a volume.
+#[derive(Default)]
+pub(super) struct DeclaredVolume {
+    /// Where it is declared.
+    path: String,
+    /// Whether a container uses it.
+    pub(super) used: bool,
+    pub(super) mode: VolumeMode,
+    /// Whether nobody may write to it.
+    pub(super) read_only: bool,
+}
 
 fn volumes<'n>(
     list: &Field<'n>,
@@ -94,13 +107,17 @@ fn volume<'n>(
     let text = name.required_text(problems);
     let label = text.and_then(|text| name.parsed(text, problems));
     if let Some(text) = text {
-        if let Some((first, _)) = declared.0.get(text) {
+        if let Some(first) = declared.0.get(text) {
             name.problem(
                 problems,
-                format_args!("{text:?} is already the name of {first}"),
+                format_args!("{text:?} is already the name of {}", first.path),
             );
         } else {
-            declared.0.insert(text, (item.path().to_owned(), false));
+            let volume = DeclaredVolume {
+                path: item.path().to_owned(),
+                ..DeclaredVolume::default()
+            };
+            declared.0.insert(text, volume);
         }
     }
 
@@ -137,7 +154,10 @@ fn volume<'n>(
     if let Some(Err(error)) = storage_class.map(check_subdomain) {
         class.problem(problems, error);
     }
-    let access_mode = access_mode(&source.field("accessMode"), problems);
+    let access = source.field("accessMode");
+    let access_mode = access
+        .word(&ACCESS_MODES, problems)
+        .unwrap_or(AccessMode::SingleNodeSingleWriter);
     let fs_type = source.field("fsType");
     let fs_type_name = fs_type.text(problems).unwrap_or_default();
     if let Err(reason) = rule::check_fs_type(fs_type_name) {
@@ -148,10 +168,30 @@ fn volume<'n>(
     if let Err(reason) = rule::check_mount_flags(&mount_options) {
         options.problem(problems, reason);
     }
-    volume_mode(&source.field("volumeMode"), problems);
-    let fs_group = source.field("fsGroup");
-    if fs_group.is_there() {
-        fs_group.problem(problems, UNSUPPORTED);
+    let volume_mode = source
+        .field("volumeMode")
+        .word(&VOLUME_MODES, problems)
+        .unwrap_or_default();
+    let fs_group = fs_group(&source.field("fsGroup"), problems);
+    if volume_mode == VolumeMode::Block {
+        for field in [&fs_type, &options, &source.field("fsGroup")] {
+            if field.says_something() {
+                field.problem(
+                    problems,
+                    "is of file systems: a Block volume has none, leave it out",
+                );
+            }
+        }
+        if access_mode == AccessMode::MultiNodeReaderOnly {
+            access.problem(
+                problems,
+                "ReadOnlyMany is not supported for a Block volume: a device is shown writable; use another mode",
+            );
+        }
+    }
+    if let Some(volume) = text.and_then(|text| declared.0.get_mut(text)) {
+        volume.mode = volume_mode;
+        volume.read_only = access_mode == AccessMode::MultiNodeReaderOnly;
     }
     let reclaim_policy = source
         .field("reclaimPolicy")
@@ -162,184 +202,22 @@ fn volume<'n>(
         capacity: capacity?,
         storage_class: storage_class?.to_owned(),
         access_mode,
+        volume_mode,
+        fs_group,
         fs_type: fs_type_name.to_owned(),
         mount_options,
         reclaim_policy,
     })
 }
 
-/// Modes that Kubernetes knows too, but a volume of an actor has one writer.
-const LATER_ACCESS_MODES: [&str; 2] = ["ReadWriteMany", "ReadOnlyMany"];
-
-fn access_mode(field: &Field<'_>, problems: &mut Problems) -> AccessMode {
-    let default = AccessMode::SingleNodeSingleWriter;
-    if let Some(mode) = field.text_among(&LATER_ACCESS_MODES) {
+fn fs_group(field: &Field<'_>, problems: &mut Problems) -> Option<u32> {
+    let text = field.number(problems)?;
+    let group = text.parse().ok().filter(|g| (1..=MAX_GROUP).contains(g));
+    if group.is_none() {
         field.problem(
             problems,
-            format_args!(
-                "{mode} is not supported by this version: use ReadWriteOncePod or ReadWriteOnce"
-            ),
-        );
-        return default;
-    }
-    field.word(&ACCESS_MODES, problems).unwrap_or(default)
-}
-
-fn volume_mode(field: &Field<'_>, problems: &mut Problems) {
-    if field.text_among(&["Block"]).is_some() {
-        field.problem(
-            problems,
-            "Block is not supported by this version: use Filesystem",
-        );
-    } else {
-        field.word(&[("Filesystem", ())], problems);
-    }
-}
-
-fn containers<'n>(
-    list: &Field<'n>,
-    declared: &mut Declared<'n>,
-    problems: &mut Problems,
-) -> Vec<TemplateContainer> {
-    let items = list.items(problems);
-    if !list.is_there() {
-        list.problem(problems, "is required");
-    } else if !list.says_something() {
-        list.problem(problems, "must hold at least one container");
-    }
-    let alone = items.len() == 1;
-    let mut names = BTreeMap::new();
-    let mut mounts = 0;
-    let mut containers = Vec::new();
-    for item in &items {
-        if !item.must_be_map(problems) {
-            continue;
-        }
-        let name = container_name(item, alone, &mut names, problems);
-        let list = item.field("volumeMounts");
-        let items = list.items(problems);
-        mounts += items.len();
-        let mut paths = BTreeMap::new();
-        let volume_mounts = items
-            .iter()
-            .filter_map(|item| mount(item, declared, &mut paths, problems))
-            .collect();
-        devices(&item.field("volumeDevices"), declared, problems);
-        containers.push(TemplateContainer {
-            name,
-            volume_mounts,
-        });
-    }
-    if mounts > MAX_MOUNTS {
-        list.problem(
-            problems,
-            format_args!("have {mounts} volumeMounts together: at most {MAX_MOUNTS}"),
+            format_args!("{text} is not a group id: use a whole number from 1 to {MAX_GROUP}"),
         );
     }
-    containers
-}
-
-fn container_name<'n>(
-    item: &Field<'n>,
-    alone: bool,
-    names: &mut BTreeMap<&'n str, String>,
-    problems: &mut Problems,
-) -> Option<DnsLabel> {
-    let name = item.field("name");
-    if !name.is_there() {
-        if !alone {
-            name.problem(
-                problems,
-                "is required where there is more than one container",
-            );
-        }
-        return None;
-    }
-    let text = name.text(problems)?;
-    if let Some(first) = names.get(text) {
-        name.problem(
-            problems,
-            format_args!("{text:?} is already the name of {first}"),
-        );
-    } else {
-        names.insert(text, item.path().to_owned());
-    }
-    name.parsed(text, problems)
-}
-
-fn mount<'n>(
-    item: &Field<'n>,
-    declared: &mut Declared<'n>,
-    paths: &mut BTreeMap<&'n str, String>,
-    problems: &mut Problems,
-) -> Option<TemplateMount> {
-    if !item.must_be_map(problems) {
-        return None;
-    }
-    item.only(&["name", "mountPath", "readOnly", "subPath"], problems);
-    let name = item.field("name");
-    let volume = name.required_text(problems);
-    if let Some(volume) = volume {
-        match declared.0.get_mut(volume) {
-            Some((_, mounted)) => *mounted = true,
-            None => name.problem(
-                problems,
-                format_args!("{volume:?} is no volume of spec.volumes"),
-            ),
-        }
-    }
-    let path = item.field("mountPath");
-    let mount_path = path.required_text(problems);
-    if let Some(text) = mount_path {
-        if let Err(reason) = rule::check_mount_path(text) {
-            path.problem(problems, reason);
-        } else if let Some(first) = paths.get(text) {
-            path.problem(
-                problems,
-                format_args!("{text:?} is already used by {first}"),
-            );
-        } else {
-            paths.insert(text, item.path().to_owned());
-        }
-    }
-    let sub_path = item.field("subPath");
-    if sub_path.says_something() {
-        sub_path.problem(problems, UNSUPPORTED);
-    }
-    let read_only = item.field("readOnly").flag(problems);
-    Some(TemplateMount {
-        // A name that is no label was noted where the volume is declared, or
-        // names no volume.
-        volume: volume?.parse().ok()?,
-        mount_path: mount_path?.to_owned(),
-        read_only,
-    })
-}
-
-/// Block devices: parsed, so that a wrong field is found, and refused.
-fn devices(list: &Field<'_>, declared: &mut Declared<'_>, problems: &mut Problems) {
-    if list.says_something() {
-        list.problem(problems, UNSUPPORTED);
-    }
-    for item in list.items(problems) {
-        item.only(&["name", "devicePath"], problems);
-        let name = item.field("name").text(problems).unwrap_or_default();
-        // That it has no mount is not what is wrong with this volume.
-        if let Some((_, mounted)) = declared.0.get_mut(name) {
-            *mounted = true;
-        }
-    }
-}
-
-/// An init container ends before the actor runs; its mounts would be lost
-/// without a word.
-fn refuse_init_mounts(list: &Field<'_>, problems: &mut Problems) {
-    for item in list.items(problems) {
-        for name in ["volumeMounts", "volumeDevices"] {
-            let field = item.field(name);
-            if field.says_something() {
-                field.problem(problems, UNSUPPORTED);
-            }
-        }
-    }
+    group
 }

@@ -3,6 +3,7 @@
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
 
 use super::*;
+use crate::api::rule;
 
 /// The template of the README, as a user brings it.
 const EXAMPLE: &str = "
@@ -40,12 +41,15 @@ fn the_plain_template_gets_the_defaults() {
                     mount_path: "/my-data".into(),
                     read_only: false,
                 }],
+                volume_devices: Vec::new(),
             }],
             volumes: vec![TemplateVolume {
                 name: label("vol1"),
                 capacity: "5Gi".parse().unwrap(),
                 storage_class: "storage-pool1".into(),
                 access_mode: AccessMode::SingleNodeSingleWriter,
+                volume_mode: VolumeMode::Filesystem,
+                fs_group: None,
                 fs_type: String::new(),
                 mount_options: Vec::new(),
                 reclaim_policy: None,
@@ -99,6 +103,43 @@ fn named_containers_keep_their_mounts_whoever_is_named_at_resume() {
 }
 
 #[test]
+fn a_block_volume_goes_to_the_same_containers_as_a_device() {
+    let template = parse(
+        &EXAMPLE
+            .replace(
+                "volumeMounts:\n    - name: vol1\n      mountPath: /my-data",
+                "volumeDevices: [{name: vol1, devicePath: /dev/xvda}]",
+            )
+            .replace("capacity: 5Gi", "capacity: 5Gi\n      volumeMode: Block"),
+    )
+    .unwrap();
+    assert!(template.mounts(None).unwrap().is_empty());
+    let devices = template.devices(Some(&label("warm"))).unwrap();
+    assert_eq!(devices.len(), 1);
+    assert_eq!(devices[0].container, Some(label("warm")));
+    assert_eq!(devices[0].device_path, "/dev/xvda");
+    assert_eq!(template.devices(None).unwrap()[0].container, None);
+}
+
+#[test]
+fn a_volume_that_nobody_may_write_is_mounted_read_only() {
+    let read_only = EXAMPLE.replace(
+        "capacity: 5Gi",
+        "capacity: 5Gi\n      accessMode: ReadOnlyMany",
+    );
+    let template = parse(&read_only).unwrap();
+    assert!(template.mounts(None).unwrap()[0].read_only);
+    let asked = read_only.replace("/my-data", "/my-data\n      readOnly: false");
+    let text = parse(&asked).unwrap_err().to_string();
+    assert!(
+        text.starts_with(
+            "spec.containers[0].volumeMounts[0].readOnly: volume \"vol1\" is ReadOnlyMany"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_template_has_the_limits_of_a_grant() {
     let with = |volumes: usize, mounts: usize| {
         let declared: Vec<_> = (0..volumes)
@@ -123,7 +164,7 @@ fn a_template_has_the_limits_of_a_grant() {
     assert_eq!(
         text,
         "spec.volumes: has 65 volumes: at most 64\n\
-         spec.containers: have 257 volumeMounts together: at most 256"
+         spec.containers: have 257 volumeMounts and volumeDevices together: at most 256"
     );
 }
 
@@ -143,7 +184,7 @@ fn any_volume(name: DnsLabel) -> impl Strategy<Value = TemplateVolume> {
     (
         1..=i64::MAX as u64,
         vec(any_label(), 1..3),
-        any::<bool>(),
+        (0..3usize, option::of(1..=rule::MAX_GROUP), any::<bool>()),
         "[a-z0-9]{0,5}",
         vec("[ -~]{1,8}", 0..3),
         prop::sample::select(vec![
@@ -152,18 +193,23 @@ fn any_volume(name: DnsLabel) -> impl Strategy<Value = TemplateVolume> {
             Some(ReclaimPolicy::Retain),
         ]),
     )
-        .prop_map(move |(bytes, class, many, fs, options, policy)| {
-            let class: Vec<_> = class.iter().map(DnsLabel::as_str).collect();
-            TemplateVolume {
-                name: name.clone(),
-                capacity: Quantity::from_bytes(bytes).unwrap(),
-                storage_class: class.join("."),
-                access_mode: ACCESS_MODES[usize::from(many)].1,
-                fs_type: fs,
-                mount_options: options,
-                reclaim_policy: policy,
-            }
-        })
+        .prop_map(
+            move |(bytes, class, (mode, group, block), fs, options, policy)| {
+                let mode = if mode == 2 { 3 } else { mode };
+                let class: Vec<_> = class.iter().map(DnsLabel::as_str).collect();
+                TemplateVolume {
+                    name: name.clone(),
+                    capacity: Quantity::from_bytes(bytes).unwrap(),
+                    storage_class: class.join("."),
+                    access_mode: ACCESS_MODES[mode].1,
+                    volume_mode: VOLUME_MODES[usize::from(block)].1,
+                    fs_group: group.filter(|_| !block),
+                    fs_type: if block { String::new() } else { fs },
+                    mount_options: if block { Vec::new() } else { options },
+                    reclaim_policy: policy,
+                }
+            },
+        )
 }
 
 fn any_template() -> impl Strategy<Value = Template> {
@@ -185,15 +231,36 @@ fn any_template() -> impl Strategy<Value = Template> {
                     mount_path: format!("{path}{index}"),
                     read_only: read_only[index],
                 };
-                let mounts = names.iter().enumerate().map(|(i, n)| mount(n, i)).collect();
+                let is_block = |name: &DnsLabel| {
+                    let volume = volumes.iter().find(|v| &v.name == name);
+                    volume.is_some_and(|v| v.volume_mode == VolumeMode::Block)
+                };
+                let uses = |names: &[DnsLabel]| {
+                    let (mut mounts, mut devices) = (Vec::new(), Vec::new());
+                    for (index, name) in names.iter().enumerate() {
+                        if is_block(name) {
+                            devices.push(TemplateDevice {
+                                volume: name.clone(),
+                                device_path: format!("{path}{index}"),
+                            });
+                        } else {
+                            mounts.push(mount(name, index));
+                        }
+                    }
+                    (mounts, devices)
+                };
+                let (volume_mounts, volume_devices) = uses(&names);
                 let mut containers = vec![TemplateContainer {
                     name: container.clone(),
-                    volume_mounts: mounts,
+                    volume_mounts,
+                    volume_devices,
                 }];
                 if second && container.as_ref().is_some_and(|c| c.as_str() != "side") {
+                    let (volume_mounts, volume_devices) = uses(&again[..again.len().min(1)]);
                     containers.push(TemplateContainer {
                         name: Some(label("side")),
-                        volume_mounts: again.iter().map(|n| mount(n, 0)).take(1).collect(),
+                        volume_mounts,
+                        volume_devices,
                     });
                 }
                 Template {

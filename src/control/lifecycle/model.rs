@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     control::record::{CreateRequest, Opaque, Placement, decode, encode},
+    csi::Accessibility,
     error::Kind,
     model::{AccessMode, Audience, Generation, VolumeMode},
 };
@@ -22,6 +23,10 @@ enum Op {
     Resume(usize),
     Suspend,
     Delete,
+    /// Lets a volume grow by so much.
+    Expand(usize, u8),
+    /// The driver's listing says something else than the records.
+    Reconcile(usize),
     /// Takes one of the planned steps.
     Step(usize, Fate),
     /// The actor's pod on a node comes, with whatever grant is current, or goes.
@@ -41,6 +46,8 @@ enum Fate {
     /// Nothing happens, and nobody can tell.
     NeverArrived,
     Refused,
+    /// Something was missing, and nothing was sent.
+    NotSent,
     /// The effect happens, the process dies before it records that.
     DiesAfter,
     /// The process dies between the intent and the effect.
@@ -55,6 +62,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Fate::AnswerLost),
         1 => Just(Fate::NeverArrived),
         1 => Just(Fate::Refused),
+        1 => Just(Fate::NotSent),
         1 => Just(Fate::DiesAfter),
         1 => Just(Fate::DiesBefore),
         1 => any::<bool>().prop_map(Fate::VerbMeanwhile),
@@ -64,6 +72,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => Just(Op::Suspend),
         1 => Just(Op::Delete),
         12 => (0..4usize, fate).prop_map(|(n, f)| Op::Step(n, f)),
+        1 => (1..=2usize, 1..4u8).prop_map(|(n, by)| Op::Expand(n, by)),
+        1 => (1..=2usize).prop_map(Op::Reconcile),
         2 => Just(Op::PodComes),
         2 => Just(Op::PodGoes),
         4 => any::<u8>().prop_map(Op::Wait),
@@ -84,7 +94,13 @@ struct World {
     revoked: BTreeMap<(String, NodeName), Generation>,
     /// Ids of volumes that hold somebody's data.
     written: BTreeSet<String>,
+    /// By id: how large the driver made it, and how large the node did.
+    sizes: BTreeMap<String, (u64, u64)>,
     attaches: bool,
+    /// Expands only what is attached nowhere.
+    offline: bool,
+    /// By id: the size of an expansion that was sent and has no sure answer.
+    growing: BTreeMap<String, u64>,
 }
 
 struct Sim {
@@ -115,8 +131,14 @@ fn volume(n: usize, policy: ReclaimPolicy, first_consumer: bool) -> VolumeRecord
             volume_mode: VolumeMode::Filesystem,
             fs_type: String::new(),
             mount_flags: Vec::new(),
+            mount_group: String::new(),
             parameters: Opaque::default(),
+            accessibility: Accessibility::default(),
         },
+        wanted_access_mode: AccessMode::SingleNodeSingleWriter,
+        allowed_topologies: Vec::new(),
+        secret_refs: Default::default(),
+        prepared: false,
         reclaim_policy: policy,
         first_consumer,
         phase: VolumePhase::Intent,
@@ -124,6 +146,10 @@ fn volume(n: usize, policy: ReclaimPolicy, first_consumer: bool) -> VolumeRecord
         volume_id: String::new(),
         capacity_bytes: 0,
         volume_context: Opaque::default(),
+        accessible_topology: Vec::new(),
+        expansion: None,
+        detached_from: BTreeSet::new(),
+        leftover: None,
         generation: Generation(0),
         revoked: Generation(0),
         nodes: BTreeSet::new(),
@@ -134,7 +160,7 @@ fn volume(n: usize, policy: ReclaimPolicy, first_consumer: bool) -> VolumeRecord
 }
 
 impl Sim {
-    fn new(attaches: bool, policy: ReclaimPolicy, first_consumer: bool) -> Self {
+    fn new(attaches: bool, offline: bool, policy: ReclaimPolicy, first_consumer: bool) -> Self {
         let actor = ActorRecord {
             actor: "agents/a".parse().unwrap(),
             uid: "u".parse().unwrap(),
@@ -158,6 +184,7 @@ impl Sim {
             durable: BTreeMap::new(),
             world: World {
                 attaches,
+                offline,
                 ..World::default()
             },
             now: Timestamp::UNIX_EPOCH,
@@ -219,12 +246,20 @@ impl Sim {
                     },
                     container: None,
                     mounts: Vec::new(),
+                    devices: Vec::new(),
                 };
                 let _ = verb::resume(&mut self.state, placement);
                 self.commit();
             }
             Op::Suspend => self.suspend(),
             Op::Delete => self.delete(),
+            Op::Expand(n, by) => {
+                let uid: VolumeUid = format!("v{n}").parse().unwrap();
+                let has = self.state.volumes.get(&uid).map_or(1, |v| v.capacity_bytes);
+                let _ = verb::expand(&mut self.state, &uid, has + u64::from(*by));
+                self.commit();
+            }
+            Op::Reconcile(n) => self.reconcile(&format!("v{n}").parse().unwrap()),
             Op::PodComes => self.pod_comes(),
             Op::PodGoes => self.world.published.clear(),
             Op::Wait(seconds) => self.now += SignedDuration::from_secs((*seconds).into()),
@@ -249,6 +284,22 @@ impl Sim {
         let resumed = self.phase() == Some(ActorPhase::Resumed);
         let asked = verb::delete(&mut self.state, self.now);
         assert!(!(resumed && asked.is_ok()), "a resumed actor was deleted");
+        self.commit();
+    }
+
+    /// Everything is attached again, or detached again, though it was well.
+    fn reconcile(&mut self, uid: &VolumeUid) {
+        let at: Vec<_> = self.state.attachments.keys().cloned().collect();
+        for key in at.iter().filter(|(volume, _)| volume == uid) {
+            verb::attach_again(&mut self.state, key);
+        }
+        let volume = self.state.volumes.get(uid);
+        let from = volume.and_then(|v| v.detached_from.first().cloned());
+        if let Some(node_id) = from
+            && !at.iter().any(|(volume, _)| volume == uid)
+        {
+            verb::detach_again(&mut self.state, uid, &node_id);
+        }
         self.commit();
     }
 
@@ -287,12 +338,13 @@ impl Sim {
             return self.crash();
         }
         let outcome = match fate {
-            Fate::NeverArrived => Outcome::failed("gone", Kind::Unavailable, false),
-            Fate::Refused => Outcome::failed("no", self.refusal(&before, step), true),
+            Fate::NeverArrived => Outcome::failed("gone", Kind::Unavailable, Certainty::InDoubt),
+            Fate::NotSent => Outcome::failed("no secret", Kind::Unavailable, Certainty::NotDone),
+            Fate::Refused => Outcome::failed("no", self.refusal(&before, step), Certainty::Final),
             _ => self.effect(&before, step),
         };
         let outcome = match fate {
-            Fate::AnswerLost => Outcome::failed("late", Kind::DeadlineExceeded, false),
+            Fate::AnswerLost => Outcome::failed("late", Kind::DeadlineExceeded, Certainty::InDoubt),
             Fate::DiesAfter => return self.crash(),
             Fate::VerbMeanwhile(true) => {
                 self.suspend();
@@ -304,8 +356,28 @@ impl Sim {
             }
             _ => outcome,
         };
-        finish(&mut self.state, step, outcome, self.now, 0.5);
+        let doubt = matches!(&outcome, Outcome::Failed(f) if f.certainty == Certainty::InDoubt);
+        let at = Moment {
+            now: self.now,
+            jitter: 0.5,
+            pace: Pace::default(),
+        };
+        let answered = match &outcome {
+            Outcome::Failed(failure) => failure.certainty == Certainty::Final,
+            _ => true,
+        };
+        if let Step::Expand { volume } = step
+            && answered
+        {
+            self.world.growing.remove(&before.volumes[volume].volume_id);
+        }
+        finish(&mut self.state, step, outcome, &at);
         self.commit();
+        // What is in doubt is visible wherever the step still stands.
+        if doubt && !step.rpc().is_empty() && plan_holds(&self.state, step) {
+            let trouble = self.state.trouble(step).expect("a failure is shown");
+            assert_eq!(trouble.in_doubt, step.rpc());
+        }
     }
 
     /// A driver may refuse to make a volume again though it made it before, when
@@ -324,7 +396,16 @@ impl Sim {
         let record = &at.volumes[step.volume()];
         let id = record.volume_id.clone();
         match step {
+            Step::Prepare { .. } => Outcome::Prepared {
+                access_mode: AccessMode::SingleNodeWriter,
+                accessibility: Accessibility {
+                    // Another at every try: what was sent must not follow it.
+                    requisite: vec![[("t".to_owned(), self.now.to_string())].into()],
+                    preferred: Vec::new(),
+                },
+            },
             Step::Create { .. } => {
+                assert!(record.prepared, "created before it was prepared");
                 let next = format!("id-{}", record.create.name);
                 let made = self
                     .world
@@ -336,6 +417,7 @@ impl Sim {
                     volume_id: made.0.clone(),
                     capacity_bytes: 1,
                     volume_context: Opaque::default(),
+                    accessible_topology: Vec::new(),
                 }
             }
             Step::Locate { node, .. } => {
@@ -360,8 +442,46 @@ impl Sim {
             }
             Step::AwaitRelease { node, .. } => {
                 if self.world.published.contains_key(&(id, node.clone())) {
-                    return Outcome::failed("held by a pod", Kind::Unavailable, false);
+                    return Outcome::failed("held by a pod", Kind::Unavailable, Certainty::NotDone);
                 }
+                Outcome::Done
+            }
+            Step::DetachAgain { .. } => {
+                let node_id = &record.leftover.as_ref().unwrap().node_id;
+                let node: NodeName = node_id.strip_prefix("id-of-").unwrap().parse().unwrap();
+                let in_use = self.world.published.contains_key(&(id.clone(), node));
+                assert!(!in_use, "I2: in use");
+                self.world.attached.remove(&(id, node_id.clone()));
+                Outcome::Done
+            }
+            Step::Expand { .. } => {
+                let wanted = record.expansion.as_ref().unwrap().wanted_bytes;
+                let attached = at.attachments_of(&record.uid).next().is_some();
+                if self.world.offline && attached {
+                    return Outcome::OfflineOnly;
+                }
+                let last = self.world.growing.insert(id.clone(), wanted);
+                assert!(
+                    last.is_none_or(|l| l == wanted),
+                    "a retry with another size"
+                );
+                let size = self.world.sizes.entry(id).or_default();
+                size.0 = size.0.max(wanted);
+                Outcome::Expanded {
+                    capacity_bytes: size.0,
+                    node_required: true,
+                }
+            }
+            Step::ExpandNode { node, .. } => {
+                if !self
+                    .world
+                    .published
+                    .contains_key(&(id.clone(), node.clone()))
+                {
+                    return Outcome::NotPublished;
+                }
+                let size = self.world.sizes.entry(id).or_default();
+                size.1 = size.1.max(record.capacity_bytes);
                 Outcome::Done
             }
             Step::Detach { node, .. } => {
@@ -392,15 +512,50 @@ impl Sim {
     /// Everything works and the pod is gone: the actor must come to rest.
     fn calm_down(&mut self) {
         self.world.published.clear();
+        self.come_to_rest();
+    }
+
+    fn come_to_rest(&mut self) {
         for _ in 0..200 {
             self.now += SignedDuration::from_secs(130);
-            let Some(step) = plan(&self.state, self.now).steps.first().cloned() else {
+            let waits_for_a_pod = |step: &Step| match step {
+                Step::ExpandNode { volume, node } => {
+                    let id = self.state.volumes[volume].volume_id.clone();
+                    !self.world.published.contains_key(&(id, node.clone()))
+                }
+                _ => false,
+            };
+            let steps = plan(&self.state, self.now).steps;
+            let Some(step) = steps.into_iter().find(|s| !waits_for_a_pod(s)) else {
                 return;
             };
             self.step(&step, Fate::Done);
         }
         panic!("it does not come to rest: {:?}", self.state);
     }
+
+    /// What was not refused has grown, in the driver and on the node.
+    fn check_sizes(&self) {
+        for volume in self.state.volumes.values() {
+            let size = self.world.sizes.get(&volume.volume_id);
+            match (&volume.expansion, size) {
+                (None, Some(size)) => {
+                    assert_eq!(*size, (volume.capacity_bytes, volume.capacity_bytes));
+                }
+                (Some(expansion), _) => {
+                    let refused = |t: &Trouble| t.next_try.is_none();
+                    assert!(expansion.offline || expansion.trouble.as_ref().is_some_and(refused));
+                }
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+/// Whether the step is still what leads on, now or later.
+fn plan_holds(state: &State, step: &Step) -> bool {
+    let far = Timestamp::MAX - SignedDuration::from_hours(24);
+    plan(state, far).steps.contains(step)
 }
 
 proptest! {
@@ -409,13 +564,14 @@ proptest! {
     #[test]
     fn every_life_keeps_the_invariants_and_leaks_nothing(
         attaches in any::<bool>(),
+        offline in any::<bool>(),
         retain in any::<bool>(),
         first_consumer in any::<bool>(),
         once_more in any::<bool>(),
         ops in ops(),
     ) {
         let policy = if retain { ReclaimPolicy::Retain } else { ReclaimPolicy::Delete };
-        let mut sim = Sim::new(attaches, policy, first_consumer);
+        let mut sim = Sim::new(attaches, offline, policy, first_consumer);
         for op in &ops {
             sim.run(op);
         }
@@ -432,6 +588,8 @@ proptest! {
             sim.calm_down();
             prop_assert_eq!(sim.phase(), Some(ActorPhase::Resumed));
             sim.pod_comes();
+            sim.come_to_rest();
+            sim.check_sizes();
             sim.suspend();
             sim.calm_down();
         }
@@ -450,7 +608,8 @@ proptest! {
 
 #[test]
 fn a_create_that_was_never_answered_is_looked_for_even_after_a_no() {
-    let mut sim = Sim::new(false, ReclaimPolicy::Delete, false);
+    let mut sim = Sim::new(false, false, ReclaimPolicy::Delete, false);
+    sim.run(&Op::Step(0, Fate::Done));
     sim.run(&Op::Step(0, Fate::AnswerLost));
     sim.run(&Op::Wait(1));
     sim.run(&Op::Step(0, Fate::Refused));

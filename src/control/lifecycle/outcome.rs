@@ -1,33 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is recorded before a step and after it.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
-use super::{State, Step, settle};
+use super::{Pace, State, Step, settle};
 use crate::{
-    control::record::{AttachmentPhase, NodeId, Opaque, Trouble, VolumePhase},
+    control::record::{AttachmentPhase, NodeId, Opaque, Trouble, VolumePhase, VolumeRecord},
+    csi::Accessibility,
     error::Kind,
+    model::{AccessMode, Topology, VolumeUid},
 };
 
 /// What came of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
+    /// Of [`Step::Prepare`]: what the driver is asked for.
+    Prepared {
+        access_mode: AccessMode,
+        accessibility: Accessibility,
+    },
     /// Of [`Step::Create`].
     Created {
         volume_id: String,
         capacity_bytes: u64,
         volume_context: Opaque,
+        accessible_topology: Vec<Topology>,
     },
     /// Of [`Step::Locate`]; none: the driver does not attach.
     Located(Option<String>),
     /// Of [`Step::Attach`].
     Attached(Opaque),
+    /// Of [`Step::Expand`].
+    Expanded {
+        capacity_bytes: u64,
+        node_required: bool,
+    },
+    /// Of [`Step::Expand`]: the driver expands only what is published nowhere.
+    OfflineOnly,
+    /// Of [`Step::ExpandNode`]: the volume is not published there yet.
+    NotPublished,
     /// Of every other step.
     Done,
     /// It failed.
     Failed(Failure),
+}
+
+/// What is known after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certainty {
+    /// The answer was no: nothing is under way.
+    Final,
+    /// Nothing was sent, or it does no harm to do it again.
+    NotDone,
+    /// It may be done, under way or not done.
+    InDoubt,
 }
 
 /// A step that failed.
@@ -37,53 +63,62 @@ pub struct Failure {
     pub message: String,
     /// What went wrong.
     pub kind: Kind,
-    /// Whether the driver answered no, so that nothing is under way.
-    pub is_final: bool,
+    /// What is known.
+    pub certainty: Certainty,
 }
 
 impl Outcome {
     /// A failure.
-    pub fn failed(message: impl Into<String>, kind: Kind, is_final: bool) -> Self {
+    pub fn failed(message: impl Into<String>, kind: Kind, certainty: Certainty) -> Self {
         Self::Failed(Failure {
             message: message.into(),
             kind,
-            is_final,
+            certainty,
         })
     }
 }
 
-/// The pause after this many failures in a row: half a second at first, so that
-/// a short outage costs little, then doubling to two minutes. `jitter` is 0 to 1
-/// and takes up to a quarter off.
-pub fn backoff(attempts: u32, jitter: f64) -> Duration {
-    const FIRST: f64 = 0.5;
-    const LONGEST: f64 = 120.0;
-    // The first four tries come quickly.
-    let doublings = attempts.saturating_sub(4).min(16);
-    let full = (FIRST * f64::from(1u32 << doublings)).min(LONGEST);
-    Duration::from_secs_f64(full * (1.0 - jitter.clamp(0.0, 1.0) / 4.0))
+/// When a step ended, and what the next try of a failed one hangs on.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    pub now: Timestamp,
+    /// 0 to 1.
+    pub jitter: f64,
+    pub pace: Pace,
 }
 
 /// Records that the step is about to be taken. To be durable before it is.
 pub fn begin(state: &mut State, step: &Step) {
-    if let Step::Create { volume } = step
-        && let Some(volume) = state.volumes.get_mut(volume)
-        && volume.phase == VolumePhase::Intent
-    {
-        volume.phase = VolumePhase::Creating;
+    match step {
+        Step::Create { volume } => {
+            if let Some(volume) = state.volumes.get_mut(volume)
+                && volume.phase == VolumePhase::Intent
+            {
+                volume.phase = VolumePhase::Creating;
+            }
+        }
+        Step::Attach { volume, node } => {
+            let key = (volume.clone(), node.clone());
+            if let Some(attachment) = state.attachments.get_mut(&key) {
+                attachment.sent = true;
+            }
+        }
+        Step::DetachAgain { volume } => {
+            let volume = state.volumes.get_mut(volume);
+            if let Some(leftover) = volume.and_then(|v| v.leftover.as_mut()) {
+                leftover.sent = true;
+            }
+        }
+        _ => {}
     }
 }
 
 /// Records what came of the step.
-pub fn finish(state: &mut State, step: &Step, outcome: Outcome, now: Timestamp, jitter: f64) {
+pub fn finish(state: &mut State, step: &Step, outcome: Outcome, at: &Moment) {
     match outcome {
-        Outcome::Failed(failure) => fail(state, step, failure, now, jitter),
+        Outcome::Failed(failure) => fail(state, step, failure, at),
         outcome => {
-            let trouble = match step.attachment() {
-                Some(key) => state.attachments.get_mut(&key).map(|a| &mut a.trouble),
-                None => state.volumes.get_mut(step.volume()).map(|v| &mut v.trouble),
-            };
-            if let Some(trouble) = trouble {
+            if let Some(trouble) = state.trouble_slot(step) {
                 *trouble = None;
             }
             succeed(state, step, outcome);
@@ -93,38 +128,71 @@ pub fn finish(state: &mut State, step: &Step, outcome: Outcome, now: Timestamp, 
 }
 
 fn succeed(state: &mut State, step: &Step, outcome: Outcome) {
+    let Some(volume) = state.volumes.get_mut(step.volume()) else {
+        return;
+    };
     match (step, outcome) {
         (
-            Step::Create { volume },
+            Step::Prepare { .. },
+            Outcome::Prepared {
+                access_mode,
+                accessibility,
+            },
+        ) => {
+            // What was sent never changes.
+            if volume.phase == VolumePhase::Intent {
+                volume.create.access_mode = access_mode;
+                volume.create.accessibility = accessibility;
+                volume.prepared = true;
+            }
+        }
+        (
+            Step::Create { .. },
             Outcome::Created {
                 volume_id,
                 capacity_bytes,
                 volume_context,
+                accessible_topology,
             },
         ) => {
-            let Some(volume) = state.volumes.get_mut(volume) else {
-                return;
-            };
             volume.volume_id = volume_id;
             volume.capacity_bytes = capacity_bytes;
             volume.volume_context = volume_context;
+            volume.accessible_topology = accessible_topology;
             volume.unsure = false;
             // A volume whose deletion was asked for meanwhile goes on to that.
             if volume.phase == VolumePhase::Creating {
                 volume.phase = VolumePhase::Ready;
             }
         }
-        (Step::Delete { volume }, Outcome::Done) => {
-            if let Some(volume) = state.volumes.get_mut(volume) {
-                volume.phase = VolumePhase::Gone;
-            }
+        (Step::Delete { .. }, Outcome::Done) => volume.phase = VolumePhase::Gone,
+        (Step::Forget { node, .. }, Outcome::Done) => {
+            volume.nodes.remove(node);
         }
-        (Step::Forget { volume, node }, Outcome::Done) => {
-            if let Some(volume) = state.volumes.get_mut(volume) {
-                volume.nodes.remove(node);
-            }
-        }
+        (Step::DetachAgain { .. }, Outcome::Done) => volume.leftover = None,
+        (Step::Expand { .. } | Step::ExpandNode { .. }, outcome) => expanded(volume, outcome),
         (step, outcome) => succeed_at_node(state, step, outcome),
+    }
+}
+
+fn expanded(volume: &mut VolumeRecord, outcome: Outcome) {
+    let Some(expansion) = &mut volume.expansion else {
+        return;
+    };
+    match outcome {
+        Outcome::Expanded {
+            capacity_bytes,
+            node_required,
+        } => {
+            volume.capacity_bytes = volume.capacity_bytes.max(capacity_bytes);
+            // More may have been asked for meanwhile.
+            expansion.controller_done = capacity_bytes >= expansion.wanted_bytes;
+            expansion.node_required |= node_required;
+        }
+        Outcome::OfflineOnly => expansion.offline = true,
+        // An answer to a smaller wish leaves the part of the larger one to do.
+        Outcome::Done if expansion.controller_done => expansion.node_required = false,
+        _ => {}
     }
 }
 
@@ -143,6 +211,7 @@ fn succeed_at_node(state: &mut State, step: &Step, outcome: Outcome) {
         }
         (Step::Attach { .. }, Outcome::Attached(context), phase) => {
             attachment.publish_context = context;
+            attachment.lost = false;
             if phase == AttachmentPhase::Attaching {
                 attachment.phase = AttachmentPhase::Attached;
             }
@@ -156,60 +225,88 @@ fn succeed_at_node(state: &mut State, step: &Step, outcome: Outcome) {
             attachment.phase = AttachmentPhase::Detaching;
         }
         (Step::Detach { .. }, Outcome::Done, AttachmentPhase::Detaching) => {
-            state.attachments.remove(&key);
+            let gone = state.attachments.remove(&key).map(|a| a.node_id);
+            if let (Some(NodeId::Known(id)), Some(volume)) = (gone, state.volumes.get_mut(&key.0)) {
+                volume.detached_from.insert(id);
+            }
         }
         _ => {}
     }
 }
 
-fn fail(state: &mut State, step: &Step, failure: Failure, now: Timestamp, jitter: f64) {
-    let Failure {
-        message,
-        kind,
-        is_final,
-    } = failure;
-    if let Step::Create { volume: uid } = step
-        && let Some(volume) = state.volumes.get_mut(uid)
-    {
-        if !is_final {
-            volume.unsure = true;
-        } else if volume.phase == VolumePhase::Deleting {
-            // The driver says that there is no such volume and that none is on
-            // its way; refused credentials say nothing of the kind.
-            if !(volume.unsure && kind == Kind::PermissionDenied) {
-                state.volumes.remove(uid);
-                return;
-            }
-        } else {
-            volume.phase = VolumePhase::Failed;
-        }
+fn fail(state: &mut State, step: &Step, failure: Failure, at: &Moment) {
+    let is_final = failure.certainty == Certainty::Final;
+    if fail_volume(state, step, &failure) {
+        state.volumes.remove(step.volume());
+        return;
     }
-    // The way forward stops at a final no, until a verb asks again. The way
-    // back never stops: nobody else would free what is left.
-    let slot = match step.attachment() {
-        Some(key) => state.attachments.get_mut(&key).and_then(|a| {
-            let forward = matches!(step, Step::Locate { .. } | Step::Attach { .. });
-            // The late no of what is being undone already says nothing.
-            let late = forward && a.phase != AttachmentPhase::Attaching;
-            (!late).then_some((&mut a.trouble, forward))
-        }),
-        None => state.volumes.get_mut(step.volume()).map(|v| {
-            let forward = v.phase == VolumePhase::Failed;
-            (&mut v.trouble, forward)
-        }),
-    };
-    let Some((trouble, forward)) = slot else {
+    if let Some(key) = step.attachment()
+        && matches!(step, Step::Locate { .. } | Step::Attach { .. })
+        && let Some(attachment) = state.attachments.get(&key)
+        && !matches!(
+            attachment.phase,
+            AttachmentPhase::Attaching | AttachmentPhase::Attached
+        )
+    {
+        // The late no of what is being undone already says nothing.
+        return;
+    }
+    let forward = is_forward(state, step);
+    let Some(trouble) = state.trouble_slot(step) else {
         return;
     };
-    let attempts = trouble.as_ref().map_or(0, |t| t.attempts).saturating_add(1);
-    let next_try = (!(forward && is_final)).then(|| now + backoff(attempts, jitter));
+    let last = trouble.take();
+    let attempts = last.as_ref().map_or(0, |t| t.attempts).saturating_add(1);
+    let next_try = (!(forward && is_final)).then(|| at.now + at.pace.pause(attempts, at.jitter));
     *trouble = Some(Trouble {
-        message,
-        code: kind.code(),
+        message: failure.message,
+        code: failure.kind.code(),
         attempts,
-        last_try: now,
+        last_try: at.now,
         next_try,
+        in_doubt: match failure.certainty {
+            Certainty::Final => String::new(),
+            // What was in doubt before is so still.
+            Certainty::NotDone => last.map(|t| t.in_doubt).unwrap_or_default(),
+            Certainty::InDoubt => step.rpc().to_owned(),
+        },
     });
+}
+
+/// What a failure means for the volume itself. Whether it is gone for good.
+fn fail_volume(state: &mut State, step: &Step, failure: &Failure) -> bool {
+    let Some(volume) = state.volumes.get_mut(step.volume()) else {
+        return false;
+    };
+    let is_final = failure.certainty == Certainty::Final;
+    match step {
+        Step::Prepare { .. } if is_final => volume.phase = VolumePhase::Failed,
+        Step::Create { .. } if is_final && volume.phase == VolumePhase::Deleting => {
+            // The driver says that there is no such volume and that none is on
+            // its way; these kinds say nothing of it.
+            let says_nothing = matches!(
+                failure.kind,
+                Kind::PermissionDenied | Kind::Unimplemented | Kind::AlreadyExists
+            );
+            return !(volume.unsure && says_nothing);
+        }
+        Step::Create { .. } if is_final => volume.phase = VolumePhase::Failed,
+        Step::Create { .. } => volume.unsure |= failure.certainty == Certainty::InDoubt,
+        _ => {}
+    }
+    false
+}
+
+/// The way forward stops at a final no, until a verb asks again. The way back
+/// never stops: nobody else would free what is left.
+fn is_forward(state: &State, step: &Step) -> bool {
+    let phase = state.volumes.get(step.volume()).map(|v| v.phase);
+    match step {
+        Step::Locate { .. } | Step::Attach { .. } => true,
+        Step::Expand { .. } | Step::ExpandNode { .. } => true,
+        Step::Prepare { .. } | Step::Create { .. } => phase == Some(VolumePhase::Failed),
+        _ => false,
+    }
 }
 
 /// What a restart makes of the records: a CreateVolume that was under way has no
@@ -220,11 +317,25 @@ pub fn restarted(state: &mut State) {
             || (volume.phase == VolumePhase::Deleting && volume.volume_id.is_empty());
         volume.unsure |= under_way;
         hurry(&mut volume.trouble);
+        if let Some(expansion) = &mut volume.expansion {
+            hurry(&mut expansion.trouble);
+        }
+        if let Some(leftover) = &mut volume.leftover {
+            hurry(&mut leftover.trouble);
+        }
     }
     for attachment in state.attachments.values_mut() {
         hurry(&mut attachment.trouble);
     }
     settle(state);
+}
+
+/// What waits to be attached is tried at once.
+pub fn try_at_once(state: &mut State, volume: &VolumeUid) {
+    let attachments = state.attachments.values_mut();
+    for attachment in attachments.filter(|a| &a.volume == volume) {
+        hurry(&mut attachment.trouble);
+    }
 }
 
 /// Makes a try that waits due at once.
@@ -233,19 +344,5 @@ fn hurry(trouble: &mut Option<Trouble>) {
         && trouble.next_try.is_some()
     {
         trouble.next_try = Some(trouble.last_try);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_tries_come_quickly_and_the_last_every_two_minutes() {
-        let waited: Duration = (1..=4).map(|n| backoff(n, 0.0)).sum();
-        assert_eq!(waited, Duration::from_secs(2));
-        assert_eq!(backoff(6, 0.0), Duration::from_secs(2));
-        assert_eq!(backoff(u32::MAX, 0.0), Duration::from_secs(120));
-        assert_eq!(backoff(1, 1.0), Duration::from_millis(375));
     }
 }

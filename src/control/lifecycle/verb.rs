@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use super::{State, settle};
 use crate::{
     control::record::{
-        ActorPhase, ActorRecord, AttachmentPhase, AttachmentRecord, NodeId, Opaque, Placement,
-        Trouble, VolumePhase,
+        ActorPhase, ActorRecord, AttachmentPhase, AttachmentRecord, Expansion, Leftover, NodeId,
+        Opaque, Placement, Trouble, VolumePhase,
     },
     error::{Error, Result},
+    model::{NodeName, VolumeUid},
 };
 
 fn actor_of(state: &mut State) -> Result<&mut ActorRecord> {
@@ -68,6 +69,13 @@ fn start(state: &mut State, placement: Placement) {
     }
     for volume in state.volumes.values_mut() {
         volume.generation = volume.generation.next();
+        // What was not sent yet is asked for anew: the node may be another one.
+        if volume.phase == VolumePhase::Intent {
+            volume.prepared = false;
+        }
+        if volume.leftover.as_ref().is_some_and(|l| !l.sent) {
+            volume.leftover = None;
+        }
         volume.nodes.insert(node.clone());
         let attachment = AttachmentRecord {
             volume: volume.uid.clone(),
@@ -75,6 +83,8 @@ fn start(state: &mut State, placement: Placement) {
             node_id: NodeId::Unknown,
             publish_context: Opaque::default(),
             phase: AttachmentPhase::Attaching,
+            sent: false,
+            lost: false,
             generation: volume.generation,
             trouble: None,
         };
@@ -89,7 +99,14 @@ pub fn try_again(state: &mut State) {
     let stopped = |t: &Option<Trouble>| t.as_ref().is_some_and(|t| t.next_try.is_none());
     for volume in state.volumes.values_mut() {
         if volume.phase == VolumePhase::Failed {
-            volume.phase = VolumePhase::Creating;
+            // The driver may have what it was asked for once: then it is asked
+            // for that alone. Else everything is open again.
+            volume.phase = if volume.unsure {
+                VolumePhase::Creating
+            } else {
+                VolumePhase::Intent
+            };
+            volume.prepared = volume.unsure;
             volume.trouble = None;
         }
     }
@@ -119,6 +136,7 @@ fn revoke(state: &mut State) {
     }
     for attachment in state.attachments.values_mut() {
         attachment.phase = AttachmentPhase::Revoking;
+        attachment.lost = false;
         attachment.trouble = None;
     }
 }
@@ -146,6 +164,85 @@ pub fn delete(state: &mut State, now: Timestamp) -> Result<()> {
     }
     settle(state);
     Ok(())
+}
+
+/// Lets the volume grow to so many bytes; whether there is anything to do.
+pub fn expand(state: &mut State, uid: &VolumeUid, bytes: u64) -> Result<bool> {
+    let Some(volume) = state.volumes.get_mut(uid) else {
+        return Err(Error::not_found(format!("volume {uid} does not exist")));
+    };
+    if volume.phase != VolumePhase::Ready {
+        return Err(Error::precondition(format!(
+            "volume {uid} is {}: only one that is Ready can grow",
+            volume.phase.as_str()
+        )));
+    }
+    // One whose size the driver never told has at least what was asked for.
+    let has = volume.capacity_bytes.max(volume.create.required_bytes);
+    let refused = |e: &Expansion| e.trouble.as_ref().is_some_and(|t| t.next_try.is_none());
+    match &mut volume.expansion {
+        None if bytes == has => return Ok(false),
+        _ if bytes < has => {
+            return Err(Error::invalid(format!(
+                "volume {uid} has {has} bytes: volumes only grow, ask for more"
+            )));
+        }
+        // What was sent, or is about to be, is sent again as it was.
+        Some(under_way)
+            if bytes != under_way.wanted_bytes
+                && !(refused(under_way) || under_way.controller_done) =>
+        {
+            return Err(Error::precondition(format!(
+                "volume {uid} is growing to {} bytes: wait until it has them",
+                under_way.wanted_bytes
+            )));
+        }
+        Some(under_way) => {
+            under_way.controller_done &= bytes <= has;
+            under_way.wanted_bytes = bytes;
+            // The driver may do by now what it did not.
+            under_way.offline = false;
+            if refused(under_way) {
+                under_way.trouble = None;
+            }
+        }
+        None => {
+            volume.expansion = Some(Expansion {
+                wanted_bytes: bytes,
+                controller_done: false,
+                node_required: false,
+                offline: false,
+                trouble: None,
+            });
+        }
+    }
+    settle(state);
+    Ok(true)
+}
+
+/// The driver's listing lacks an attachment: it is to be made again.
+pub fn attach_again(state: &mut State, key: &(VolumeUid, NodeName)) {
+    if let Some(attachment) = state.attachments.get_mut(key)
+        && attachment.phase == AttachmentPhase::Attached
+    {
+        attachment.lost = true;
+        attachment.trouble = None;
+    }
+}
+
+/// The driver lists a node from which the volume was detached: it is to be
+/// detached again.
+pub fn detach_again(state: &mut State, uid: &VolumeUid, node_id: &str) {
+    if let Some(volume) = state.volumes.get_mut(uid)
+        && volume.phase == VolumePhase::Ready
+        && volume.leftover.is_none()
+    {
+        volume.leftover = Some(Leftover {
+            node_id: node_id.to_owned(),
+            sent: false,
+            trouble: None,
+        });
+    }
 }
 
 /// What an actor that is being suspended waits for, for people.

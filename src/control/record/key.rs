@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where each record stands in the store.
+
+use crate::model::{ActorRef, DnsLabel, NodeName, VolumeUid};
+
+pub const TEMPLATES: &str = "template/";
+pub const CLASSES: &str = "storage-class/";
+pub const ACTORS: &str = "actor/";
+pub const VOLUMES: &str = "volume/";
+pub const ATTACHMENTS: &str = "attachment/";
+pub const TOMBSTONES: &str = "tombstone/";
+
+pub fn template(name: &DnsLabel) -> String {
+    format!("{TEMPLATES}{name}")
+}
+pub fn template_revision(name: &DnsLabel, revision: u64) -> String {
+    format!("template-revision/{name}/{revision:020}")
+}
+pub fn class(name: &str) -> String {
+    format!("{CLASSES}{name}")
+}
+pub fn actor(actor: &ActorRef) -> String {
+    format!("{ACTORS}{actor}")
+}
+pub fn volume(uid: &VolumeUid) -> String {
+    format!("{VOLUMES}{uid}")
+}
+pub fn attachment(volume: &VolumeUid, node: &NodeName) -> String {
+    format!("{ATTACHMENTS}{volume}/{node}")
+}
+pub fn tombstone(uid: &VolumeUid) -> String {
+    format!("{TOMBSTONES}{uid}")
+}
