@@ -7,6 +7,8 @@
 mod controller;
 mod node;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
