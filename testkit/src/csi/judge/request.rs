@@ -3,12 +3,16 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     path::{Component, Path},
 };
 
-use actor_volumes::proto::csi::{
-    self as wire,
-    volume_capability::{AccessType, access_mode::Mode},
+use actor_volumes::{
+    host::mount,
+    proto::csi::{
+        self as wire,
+        volume_capability::{AccessType, access_mode::Mode},
+    },
 };
 use prost::Message;
 
@@ -47,6 +51,16 @@ pub(super) fn path(about: &str, id: &str, path: &str) -> Judgement {
     rule(!named, || {
         format!("{about}: the volume's id is a part of a path")
     })
+}
+
+/// Whether there is a directory. What is mounted on it may be dead or frozen, and
+/// is not asked.
+pub(super) fn is_directory(path: &Path) -> bool {
+    match mount::is_mount_point(path) {
+        Ok(true) => true,
+        Ok(false) => path.is_dir(),
+        Err(e) => e.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// The parts of a capability, all of them set and offered; its mode.
