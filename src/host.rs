@@ -2,7 +2,9 @@
 //! Every system call, and the only room that may hold unsafe code.
 
 pub mod crash;
+pub mod device;
 pub mod durable;
+pub mod enter;
 pub mod holders;
 pub mod mount;
 pub mod mountinfo;
