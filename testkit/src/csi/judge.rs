@@ -57,8 +57,13 @@ impl<T> End<'_, T> {
                 | Code::Unavailable
                 | Code::Aborted
                 | Code::ResourceExhausted
-                | Code::Unknown
         )
+    }
+
+    /// The same of a call that makes, deletes or grows a volume: there
+    /// RESOURCE_EXHAUSTED is as final as any other code.
+    fn is_refusal(&self) -> bool {
+        self.is_final() || matches!(self, Self::Failed(Code::ResourceExhausted))
     }
 
     /// Whether something that was to be undone is gone for the caller.

@@ -109,7 +109,7 @@ impl Judge {
             End::Heard(answer) | End::Unheard(answer) => {
                 let Some(volume) = &answer.volume else { return };
                 let told = self.volumes.entry(volume.volume_id.clone());
-                let told = told.or_insert_with(Told::default);
+                let told = told.or_default();
                 told.name.clone_from(&request.name);
                 told.context = sorted(&volume.volume_context);
                 told.topology = segments(&volume.accessible_topology);
@@ -117,7 +117,7 @@ impl Judge {
             End::Failed(_) => {
                 // A request that was refused may be mended.
                 let exists = self.volumes.values().any(|t| t.name == request.name);
-                if end.is_final() && !exists {
+                if end.is_refusal() && !exists {
                     self.tried.remove(&format!("CreateVolume {}", request.name));
                 }
             }
@@ -154,7 +154,7 @@ impl Judge {
             && let Some(told) = self.volumes.remove(id)
         {
             self.deleted.insert(id.clone(), told.name);
-        } else if end.is_final()
+        } else if end.is_refusal()
             && let Some(told) = self.volumes.get_mut(id)
         {
             told.deleting = false;
@@ -310,7 +310,7 @@ impl Judge {
         end: &End<'_, wire::ControllerExpandVolumeResponse>,
     ) {
         let id = &request.volume_id;
-        if end.heard() || end.is_final() {
+        if end.heard() || end.is_refusal() {
             self.tried.remove(&format!("ControllerExpandVolume {id}"));
         }
         if end.heard()
