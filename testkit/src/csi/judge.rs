@@ -102,6 +102,17 @@ fn offered(has: bool, about: &str, capability: &str) -> Judgement {
     })
 }
 
+/// A field that must be set.
+fn required(set: bool, about: &str, field: &str) -> Judgement {
+    if set {
+        return Ok(());
+    }
+    Err(Broken {
+        code: Code::InvalidArgument,
+        text: format!("{about}: no {field}"),
+    })
+}
+
 /// What the caller was told of all volumes.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Judge {
@@ -173,6 +184,7 @@ impl Told {
 impl Judge {
     /// A volume that is there for the caller.
     fn alive(&self, about: &str, id: &str) -> Result<Option<&Told>, Broken> {
+        required(!id.is_empty(), about, "volume_id")?;
         rule(!self.deleted.contains_key(id), || {
             format!("{about} after it was deleted")
         })?;

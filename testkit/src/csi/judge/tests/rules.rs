@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rules of single calls: secrets, capabilities, paths, contexts.
 
+use tonic::Code;
+
 use super::{
     scene::{ID, Scene, map},
     table::{attached, created, expanded, holds, nothing, plain, published, rule, secrets, staged},
@@ -347,7 +349,7 @@ fn contexts_come_back_unchanged() {
             plain,
             created,
             |s| s.validate(|_| ()),
-            |s| s.validate(|r| r.volume_context.clear()),
+            |s| s.validate(|r| r.volume_context = map([("volume", "other")])),
         ),
         rule(
             "another volume_context",
@@ -430,4 +432,47 @@ fn lists_and_sizes() {
     // Ids that the driver never gave are nobody's.
     let mut scene = Scene::new(plain);
     assert_eq!(scene.delete(|r| r.volume_id = format!("{ID}x")), Ok(()));
+}
+
+#[test]
+fn ids_and_paths_are_given() {
+    let all: fn(&mut Options) = |o| {
+        secrets(o);
+        o.secrets = Secrets::default();
+        o.stats = true;
+    };
+    let mut scene = Scene::new(all);
+    expanded(&mut scene);
+    let s = &mut scene;
+    for judged in [
+        s.delete(|r| r.volume_id.clear()),
+        s.attach(|r| r.volume_id.clear()),
+        s.detach(|r| r.volume_id.clear()),
+        s.expand(|r| r.volume_id.clear()),
+        s.validate(|r| r.volume_id.clear()),
+        s.stage(|r| r.volume_id.clear()),
+        s.unstage(|r| r.volume_id.clear()),
+        s.publish(|r| {
+            r.volume_id.clear();
+            r.target_path += "-2";
+        }),
+        s.unpublish(|r| r.volume_id.clear()),
+        s.stats(|r| r.volume_id.clear()),
+        s.node_expand(|r| r.volume_id.clear()),
+    ] {
+        let broken = judged.expect_err("it has no volume_id");
+        assert!(broken.text.ends_with(": no volume_id"), "{}", broken.text);
+        assert_eq!(broken.code, Code::InvalidArgument);
+    }
+    for judged in [
+        s.stage(|r| r.staging_target_path.clear()),
+        s.unstage(|r| r.staging_target_path.clear()),
+        s.publish(|r| r.target_path.clear()),
+        s.unpublish(|r| r.target_path.clear()),
+        s.stats(|r| r.volume_path.clear()),
+        s.node_expand(|r| r.volume_path.clear()),
+    ] {
+        let broken = judged.expect_err("it has no path");
+        assert!(broken.text.ends_with(": no path"), "{}", broken.text);
+    }
 }
