@@ -17,7 +17,8 @@ cache=${AV_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/actor-volumes/tools}
 # shellcheck source=debian.sh
 . "$here/debian.sh"
 
-all=(containerd-1.7 runc crun busybox-static containerd-2.3 containerd-2.1 crictl csi-driver-host-path csi-sanity)
+all=(containerd-1.7 runc crun busybox-static containerd-2.3 containerd-2.1 crictl csi-driver-host-path csi-sanity
+    csi-mock csi-driver-nfs user-mode-linux nfs-utils)
 gpath=github.com/containerd/containerd/v2
 # The status of a tool that this machine cannot have.
 cannot_have=75
@@ -37,10 +38,14 @@ recipe() {
         runc) echo "deb $deb_runc" ;;
         crun) echo "deb $deb_crun" ;;
         busybox-static) echo "deb $deb_busybox" ;;
+        user-mode-linux) echo "deb $deb_user_mode_linux" ;;
+        nfs-utils) echo "debs $deb_nfs_utils" ;;
         containerd-2.1) echo "go $containerd_2_1 $gpath/cmd/containerd $gpath/cmd/containerd-shim-runc-v2 $gpath/cmd/ctr" ;;
         containerd-2.3) echo "go $containerd_2_3 $gpath/cmd/containerd $gpath/cmd/containerd-shim-runc-v2 $gpath/cmd/ctr" ;;
         crictl) echo "go $cri_tools sigs.k8s.io/cri-tools/cmd/crictl" ;;
         csi-driver-host-path) echo "go $csi_driver_host_path github.com/kubernetes-csi/drivers/app/hostpathplugin" ;;
+        csi-driver-nfs) echo "go $csi_driver_nfs github.com/kubernetes-csi/drivers/app/nfsplugin" ;;
+        csi-mock) echo "go $csi_mock ." ;;
         csi-sanity) echo "go $csi_test github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity" ;;
         *) fail "no tool is named $1; there are: ${all[*]}" ;;
     esac
@@ -54,13 +59,15 @@ find_tool() {
     line=$(recipe "$1") || exit 1
     read -ra recipe <<< "$line"
     case ${recipe[0]} in
-        deb)
+        deb | debs)
             pointer=$cache/$1-${recipe[3]}.got
             prefix=$cache/$1-$(cat "$pointer" 2> /dev/null || echo none)
             bin=$prefix/${recipe[4]}
             ;;
         go)
             prefix=$cache/$1-${recipe[1]#v}
+            # What starts a library of others stands here, and has no version.
+            [ ! -e "$here/go/$1/main.go" ] || prefix+=-$(cksum < "$here/go/$1/main.go" | cut -d ' ' -f 1)
             bin=$prefix/bin
             ;;
     esac
@@ -77,15 +84,19 @@ try() {
             runc | crun | crictl) "$bin/$name" --version ;;
             busybox-static) "$bin/busybox" true ;;
             csi-driver-host-path) "$bin/hostpathplugin" -help ;;
+            csi-driver-nfs) "$bin/nfsplugin" --help ;;
+            csi-mock) "$bin/csi-mock" -help ;;
+            user-mode-linux) "$bin/linux.uml" --version ;;
+            nfs-utils) LD_LIBRARY_PATH=$(nfs_libraries "$bin") "$bin/../../sbin/mount.nfs" -V ;;
             csi-sanity) "$bin/csi-sanity" -help ;;
         esac 2>&1
     ) || fail "$name does not run on this machine: $said"
 }
 
-# get_deb NAME TEMP PACKAGE SUITE WANTED BIN [LIBRARY...]
-get_deb() {
-    local name=$1 temp=$2 package=$3 suite=$4 wanted=$5 bin=$6 deb found library status=0
-    shift 6
+# first_deb NAME TEMP PACKAGE SUITE WANTED BIN: unpacks the package that gives the
+# tool its version; sets found.
+first_deb() {
+    local name=$1 temp=$2 package=$3 suite=$4 wanted=$5 bin=$6 deb status=0
     debian_download "$package" "$suite" "$temp" || status=$?
     [ "$status" -ne "$cannot_have" ] || skip "$name" "no Debian package source can be reached for $suite"
     [ "$status" -eq 0 ] || exit 1
@@ -98,10 +109,32 @@ get_deb() {
     esac
     dpkg-deb --extract "$deb" "$temp/out"
     [ -d "$temp/out/$bin" ] || fail "$package $found has no $bin"
-    for library in "$@"; do
-        debian_download "$library" "$suite" "$temp" || fail "cannot download $library, which $package needs"
-        dpkg-deb --extract "$deb" "$temp/library"
+    echo "$found" > "$temp/out/.version"
+}
+
+# more_debs TEMP DIR PACKAGE SUITE MORE...: unpacks what PACKAGE needs into DIR.
+more_debs() {
+    local temp=$1 dir=$2 package=$3 suite=$4 more deb
+    shift 4
+    for more in "$@"; do
+        debian_download "$more" "$suite" "$temp" || fail "cannot download $more, which $package needs"
+        dpkg-deb --extract "$deb" "$dir"
     done
+}
+
+# get_debs NAME TEMP PACKAGE SUITE WANTED BIN MORE...: all in one directory.
+get_debs() {
+    local found
+    first_deb "${@:1:6}"
+    more_debs "$2" "$2/out" "$3" "$4" "${@:7}"
+}
+
+# get_deb NAME TEMP PACKAGE SUITE WANTED BIN [LIBRARY...]
+get_deb() {
+    local temp=$2 package=$3 suite=$4 bin=$6 found
+    first_deb "${@:1:6}"
+    shift 6
+    more_debs "$temp" "$temp/library" "$package" "$suite" "$@"
     if [ $# -gt 0 ]; then
         # The library lies beside the program, and a script of the program's name
         # shows the way. A program that executes itself again keeps it.
@@ -114,7 +147,13 @@ get_deb() {
             "$bin" "$package" > "$temp/out/$bin/$package"
         chmod 0755 "$temp/out/$bin/$package"
     fi
-    echo "$found" > "$temp/out/.version"
+}
+
+# nfs_libraries BIN: where the libraries of nfs-utils are.
+nfs_libraries() {
+    local libraries
+    libraries=("$1"/../lib/*-linux-gnu*)
+    echo "${libraries[0]}"
 }
 
 # have_go MINIMUM
@@ -166,21 +205,21 @@ set_up() {
         set -e
         "get_${recipe[0]}" "$name" "$temp" "${recipe[@]:1}"
         case ${recipe[0]} in
-            deb) try "$name" "$temp/out/${recipe[4]}" ;;
+            deb | debs) try "$name" "$temp/out/${recipe[4]}" ;;
             go) try "$name" "$temp/out/bin" ;;
         esac
     )
     status=$?
     set -e
     if [ "$status" -eq 0 ]; then
-        if [ "${recipe[0]}" = deb ]; then
+        if [ "${recipe[0]}" != go ]; then
             prefix=$cache/$name-$(cat "$temp/out/.version")
         fi
         # The rename is the moment from which the tool is there.
         touch "$temp/out/.done"
         rm -rf -- "$prefix"
         mv -T "$temp/out" "$prefix"
-        if [ "${recipe[0]}" = deb ]; then
+        if [ "${recipe[0]}" != go ]; then
             cp "$prefix/.version" "$temp/got"
             mv "$temp/got" "$pointer"
         fi

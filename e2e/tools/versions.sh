@@ -10,6 +10,10 @@ deb_containerd_1_7="containerd trixie 1.7.24 usr/bin"
 deb_runc="runc bookworm 1.1.5 usr/sbin"
 deb_crun="crun bookworm 1.8.1 usr/bin libyajl2"
 deb_busybox="busybox-static bookworm 1.35.0 bin"
+deb_user_mode_linux="user-mode-linux bookworm 6.1um4 usr/bin"
+# Several packages in one directory: an NFS server and client, with the libraries
+# that not every machine has.
+deb_nfs_utils="nfs-kernel-server bookworm 2.6.2 usr/sbin nfs-common libwrap0 libtirpc3 libgssapi-krb5-2 libkrb5-3 libk5crypto3 libkrb5support0 libcom-err2 libkeyutils1 libsqlite3-0"
 
 containerd_2_1=v2.1.9
 containerd_2_3=v2.3.7
@@ -17,4 +21,8 @@ cri_tools=v1.36.0
 # Of github.com/kubernetes-csi/drivers: the module proxy does not serve the
 # driver's later home, github.com/kubernetes-csi/csi-driver-host-path.
 csi_driver_host_path=v1.0.2
+# Of the same module, for the same reason.
+csi_driver_nfs=v1.0.2
+# Of k8s.io/kubernetes, started by go/csi-mock/main.go.
+csi_mock=v1.36.0
 csi_test=v5.6.0

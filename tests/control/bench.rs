@@ -10,18 +10,24 @@ use std::{
 };
 
 use actor_volumes::{
-    control::{Control, ControlService, NodePort, Settings, store::RedbStore},
-    csi::{DriverConfig, Registry},
+    control::{Control, ControlService, NodePort, Settings, lifecycle::Pace, store::RedbStore},
+    csi::{DriverConfig, Registry, VolumeStats},
     error::{Error, Result},
     model::{ActorRef, Generation, NodeName, VolumeKey},
-    proto::api::{self, control_server::ControlServer},
+    proto::{
+        api::{self, control_server::ControlServer},
+        csi::controller_service_capability::rpc::Type as ControllerType,
+    },
     rpc::Client,
+    secret::Vault,
     transport,
 };
 use tempfile::TempDir;
 use testkit::csi::{Backend, CsiDriver, Options};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::recorder::{Abilities, Recorder};
 
 pub(crate) const DRIVER: &str = "testkit.actor-volumes.dev";
 
@@ -32,6 +38,14 @@ pub(crate) struct FakeNode {
     pub(crate) revoked: Mutex<BTreeMap<String, u64>>,
     pub(crate) forgotten: Mutex<Vec<String>>,
     pub(crate) out_of_order: Mutex<bool>,
+    /// Whether a pod uses the volumes, so that the node can expand them.
+    pub(crate) published: Mutex<bool>,
+    /// What the node was told to expand, and to how much.
+    pub(crate) expanded: Mutex<Vec<(String, u64)>>,
+    /// Volumes that are quiet now, and all that ever were.
+    pub(crate) quiet: Mutex<BTreeMap<String, bool>>,
+    /// None: the node does not answer.
+    pub(crate) stats: Mutex<Option<VolumeStats>>,
     released: Notify,
 }
 
@@ -72,14 +86,57 @@ impl NodePort for FakeNode {
         forgotten.push(volume.volume_id.clone());
         Ok(())
     }
+
+    async fn quiet(&self, _: &NodeName, volume: &VolumeKey, _: Duration) -> Result<()> {
+        let mut quiet = self.quiet.lock().unwrap();
+        quiet.insert(volume.volume_id.clone(), true);
+        Ok(())
+    }
+
+    async fn unquiet(&self, _: &NodeName, volume: &VolumeKey) {
+        let mut quiet = self.quiet.lock().unwrap();
+        quiet.insert(volume.volume_id.clone(), false);
+    }
+
+    async fn expand(&self, _: &NodeName, volume: &VolumeKey, bytes: u64) -> Result<bool> {
+        if *self.published.lock().unwrap() {
+            let mut expanded = self.expanded.lock().unwrap();
+            expanded.push((volume.volume_id.clone(), bytes));
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    async fn stats(&self, _: &NodeName, _: &VolumeKey) -> Result<Option<VolumeStats>> {
+        let stats = self.stats.lock().unwrap().clone();
+        match stats {
+            Some(stats) => Ok(Some(stats)),
+            None => std::future::pending().await,
+        }
+    }
 }
 
-pub(crate) struct Bench {
+/// Everything that takes time takes little; secrets are below the directory.
+fn quick(dir: &TempDir) -> Settings {
+    Settings {
+        vault: Vault::new(Some(dir.path().join("secrets"))),
+        pace: Pace {
+            first: Duration::from_millis(20),
+            longest: Duration::from_millis(200),
+        },
+        reconcile_interval: Duration::from_millis(100),
+        ..Settings::default()
+    }
+}
+
+pub(crate) struct Bench<D = CsiDriver> {
     pub(crate) dir: TempDir,
-    pub(crate) driver: CsiDriver,
+    pub(crate) driver: D,
     pub(crate) node: Arc<FakeNode>,
+    pub(crate) store: Arc<RedbStore>,
     pub(crate) control: Arc<Control>,
     pub(crate) client: Client,
+    settings: Settings,
     stop: CancellationToken,
     served: tokio::task::JoinHandle<()>,
 }
@@ -95,16 +152,60 @@ impl Bench {
         let mut options = Options::new(Backend::Memory);
         change(&mut options);
         let driver = CsiDriver::start_with(&dir.path().join("csi.sock"), options).await;
+        Self::over(dir, driver, Settings::default()).await
+    }
+
+    /// One that fails at random: everything that takes time takes little.
+    pub(crate) async fn hostile(change: impl FnOnce(&mut Options)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::new(Backend::Memory);
+        change(&mut options);
+        let driver = CsiDriver::start_with(&dir.path().join("csi.sock"), options).await;
+        let settings = quick(&dir);
+        Self::over(dir, driver, settings).await
+    }
+
+    /// Nothing is left in the driver, and it saw no rule of CSI broken.
+    pub(crate) fn is_clean(&self) {
+        assert_eq!(self.driver.volumes(), Vec::<String>::new());
+        self.kept_the_rules();
+    }
+
+    pub(crate) fn kept_the_rules(&self) {
+        assert_eq!(self.driver.violations(), Vec::<String>::new());
+    }
+}
+
+impl Bench<Recorder> {
+    /// A driver that attaches and keeps what it is sent; everything that takes
+    /// time takes little.
+    pub(crate) async fn recorded(change: impl FnOnce(&mut Abilities)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut abilities = Abilities {
+            controller: vec![ControllerType::PublishUnpublishVolume],
+            ..Abilities::default()
+        };
+        change(&mut abilities);
+        let driver = Recorder::start(&dir.path().join("csi.sock"), abilities).await;
+        let settings = quick(&dir);
+        Self::over(dir, driver, settings).await
+    }
+}
+
+impl<D> Bench<D> {
+    pub(crate) async fn over(dir: TempDir, driver: D, settings: Settings) -> Self {
         let node = Arc::new(FakeNode::default());
-        let (control, client, stop, served) = serve(&dir, node.clone()).await;
+        let served = serve(&dir, node.clone(), settings.clone()).await;
         Self {
             dir,
             driver,
             node,
-            control,
-            client,
-            stop,
-            served,
+            store: served.store,
+            control: served.control,
+            client: served.client,
+            settings,
+            stop: served.stop,
+            served: served.task,
         }
     }
 
@@ -118,13 +219,14 @@ impl Bench {
         self.control.shutdown().await;
         self.stop.cancel();
         self.served.await.unwrap();
-        drop((self.control, self.client));
-        let (control, client, stop, served) = serve(&self.dir, self.node.clone()).await;
+        drop((self.control, self.client, self.store));
+        let served = serve(&self.dir, self.node.clone(), self.settings.clone()).await;
         Self {
-            control,
-            client,
-            stop,
-            served,
+            store: served.store,
+            control: served.control,
+            client: served.client,
+            stop: served.stop,
+            served: served.task,
             ..self
         }
     }
@@ -148,8 +250,21 @@ impl Bench {
         name: &str,
         capacity: &str,
     ) -> Result<api::ApplyTemplateResponse> {
+        let uses = "volumeMounts: [{name: vol1, mountPath: /my-data}]";
+        self.template_that(name, uses, &format!("capacity: {capacity}"))
+            .await
+    }
+
+    /// A template with one container that uses the volume `vol1` so, and with
+    /// these fields of the volume.
+    pub(crate) async fn template_that(
+        &mut self,
+        name: &str,
+        uses: &str,
+        volume: &str,
+    ) -> Result<api::ApplyTemplateResponse> {
         let text = format!(
-            "kind: ActorTemplate\nmetadata: {{name: {name}}}\nspec:\n  containers:\n  - volumeMounts: [{{name: vol1, mountPath: /my-data}}]\n  volumes:\n  - name: vol1\n    externalVolumeTemplate: {{capacity: {capacity}, storageClassName: pool}}\n"
+            "kind: ActorTemplate\nmetadata: {{name: {name}}}\nspec:\n  containers:\n  - {uses}\n  volumes:\n  - name: vol1\n    externalVolumeTemplate: {{{volume}, storageClassName: pool}}\n"
         );
         let request = api::ApplyTemplateRequest { text };
         self.client.apply_template(request).await
@@ -224,14 +339,28 @@ impl Bench {
         }
     }
 
-    /// Nothing is left in the driver, and it saw no rule of CSI broken.
-    pub(crate) fn is_clean(&self) {
-        assert_eq!(self.driver.volumes(), Vec::<String>::new());
-        self.kept_the_rules();
+    /// The only volume, with its usage.
+    pub(crate) async fn volume(&mut self) -> api::Volume {
+        let uid = self.volumes().await.remove(0).uid;
+        let request = api::GetVolumeRequest { uid };
+        self.client.get_volume(request).await.unwrap()
     }
 
-    pub(crate) fn kept_the_rules(&self) {
-        assert_eq!(self.driver.violations(), Vec::<String>::new());
+    /// Waits until the only volume is so.
+    pub(crate) async fn until_volume(
+        &mut self,
+        what: &str,
+        is_so: impl Fn(&api::Volume) -> bool,
+    ) -> api::Volume {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let volume = self.volumes().await.remove(0);
+            if is_so(&volume) {
+                return volume;
+            }
+            assert!(Instant::now() < end, "never {what}: {}", shown(&volume));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
@@ -244,31 +373,36 @@ pub(crate) fn resume(name: &str) -> api::ResumeActorRequest {
     }
 }
 
+/// A message of the API, for people.
+pub(crate) fn shown(message: &impl serde::Serialize) -> String {
+    serde_json::to_string(message).unwrap()
+}
+
 pub(crate) fn actor(name: &str) -> ActorRef {
     format!("agents/{name}").parse().unwrap()
 }
 
-async fn serve(
-    dir: &TempDir,
-    node: Arc<FakeNode>,
-) -> (
-    Arc<Control>,
-    Client,
-    CancellationToken,
-    tokio::task::JoinHandle<()>,
-) {
-    let store = RedbStore::open(&dir.path().join("control.redb")).unwrap();
+struct Served {
+    store: Arc<RedbStore>,
+    control: Arc<Control>,
+    client: Client,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn serve(dir: &TempDir, node: Arc<FakeNode>, settings: Settings) -> Served {
+    let store = Arc::new(RedbStore::open(&dir.path().join("control.redb")).unwrap());
     let drivers = Registry::new(vec![DriverConfig::unix(
         DRIVER.parse().unwrap(),
         dir.path().join("csi.sock"),
         Duration::from_secs(5),
     )]);
     let control = Control::open(
-        Arc::new(store),
+        store.clone(),
         Arc::new(drivers),
         node,
         "node-a".parse().unwrap(),
-        Settings::default(),
+        settings,
     )
     .await
     .unwrap();
@@ -278,9 +412,15 @@ async fn serve(
     let server = tonic::transport::Server::builder()
         .add_service(ControlServer::new(ControlService::new(control.clone())))
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-    let served = tokio::spawn(async move { server.await.unwrap() });
+    let task = tokio::spawn(async move { server.await.unwrap() });
     let client = Client::connect(&socket, Duration::from_secs(30))
         .await
         .unwrap();
-    (control, client, stop, served)
+    Served {
+        store,
+        control,
+        client,
+        stop,
+        task,
+    }
 }

@@ -4,5 +4,11 @@
 
 mod bench;
 mod cli;
+mod codes;
+mod expand;
 mod faults;
+mod hostile;
+mod housekeeping;
+mod recorder;
 mod verbs;
+mod wire;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use actor_volumes::{
-    control::{Control, NodePort, store::RedbStore},
+    control::{Control, NodePort, Settings, store::RedbStore},
     cri::Cri,
     csi::{DriverConfig, Registry},
     error::{Error, Result},
@@ -192,6 +192,7 @@ impl House {
                 drivers.clone(),
                 near.clone(),
                 "node-a".parse().unwrap(),
+                Settings::default(),
             )
             .await
             .unwrap();

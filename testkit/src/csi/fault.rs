@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What goes wrong, by RPC: set by a test, or read from a control file.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use serde::Deserialize;
 use tonic::{Code, Status};
 
+use super::{Chaos, control::Control};
+
 /// What happens to the calls of one RPC, in this order: they wait, hang, fail;
-/// or they are carried out and the answer is lost.
+/// or they are carried out, wholly, by half or not at all, and answered wrongly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fault {
     /// Each call takes this much longer.
@@ -20,9 +17,17 @@ pub struct Fault {
     pub hang: bool,
     /// Calls are not carried out, and answered with this code.
     pub fail: Option<Code>,
+    /// Calls are not carried out, and answered with OK.
+    pub lie: bool,
+    /// Calls do the first half of what they should, and wait there until the
+    /// fault is cleared.
+    pub hang_midway: bool,
+    /// Calls are carried out, and answered with this code.
+    pub fail_after: Option<Code>,
     /// Calls are carried out, and answered with UNAVAILABLE all the same.
     pub lose_answer: bool,
-    /// `fail` and `lose_answer` end after so many calls; none: when cleared.
+    /// All but `delay` and the hanging end after so many calls; none: when
+    /// cleared.
     pub times: Option<u32>,
 }
 
@@ -31,6 +36,14 @@ impl Fault {
     pub fn fail(code: Code) -> Self {
         Self {
             fail: Some(code),
+            ..Self::default()
+        }
+    }
+
+    /// Is carried out, and fails all the same.
+    pub fn fail_after(code: Code) -> Self {
+        Self {
+            fail_after: Some(code),
             ..Self::default()
         }
     }
@@ -51,10 +64,26 @@ impl Fault {
         }
     }
 
+    /// Hangs with half of the work done, until it is cleared.
+    pub fn hang_midway() -> Self {
+        Self {
+            hang_midway: true,
+            ..Self::default()
+        }
+    }
+
     /// Is carried out, but nobody hears of it.
     pub fn lose_answer() -> Self {
         Self {
             lose_answer: true,
+            ..Self::default()
+        }
+    }
+
+    /// Says OK and does nothing.
+    pub fn lie() -> Self {
+        Self {
+            lie: true,
             ..Self::default()
         }
     }
@@ -67,23 +96,25 @@ impl Fault {
             ..self
         }
     }
-}
 
-/// The control file, such as
-/// `{"delay_ms":{"NodePublishVolume":3000},"fail":{"CreateVolume":"Aborted"},"times":{"CreateVolume":2}}`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Control {
-    delay_ms: HashMap<String, u64>,
-    hang: HashMap<String, bool>,
-    fail: HashMap<String, String>,
-    lose_answer: HashMap<String, bool>,
-    times: HashMap<String, u32>,
-    not_ready: bool,
+    /// What is left when `times` are over.
+    fn spent(&mut self) {
+        if self.times == Some(0) {
+            *self = Self {
+                delay: self.delay,
+                hang: self.hang,
+                hang_midway: self.hang_midway,
+                ..Self::default()
+            };
+        }
+    }
 }
 
 pub(super) struct Faults {
     pub(super) ready: bool,
+    pub(super) chaos: Option<Chaos>,
+    /// How many calls there were, for chaos.
+    calls: u64,
     set: BTreeMap<String, Fault>,
     control: Option<PathBuf>,
     /// The control file as it was read last.
@@ -94,6 +125,8 @@ impl Faults {
     pub(super) fn new(control: Option<PathBuf>) -> Self {
         Self {
             ready: true,
+            chaos: None,
+            calls: 0,
             set: BTreeMap::new(),
             control,
             seen: String::new(),
@@ -106,65 +139,45 @@ impl Faults {
 
     pub(super) fn clear(&mut self) {
         self.set.clear();
+        self.chaos = None;
     }
 
-    /// The fault that holds for the next call of this RPC; counts it.
-    pub(super) fn take(&mut self, method: &str) -> Result<Fault, Status> {
-        let fault = self.peek(method)?;
-        if let Some(set) = self.set.get_mut(method)
-            && let Some(left) = &mut set.times
-        {
+    /// The fault of this call.
+    pub(super) fn take(&mut self, method: &str) -> Fault {
+        self.calls += 1;
+        let Some(set) = self.set.get_mut(method) else {
+            let call = self.calls;
+            return self.chaos.map(|c| c.pick(call)).unwrap_or_default();
+        };
+        let mut fault = set.clone();
+        fault.spent();
+        if let Some(left) = &mut set.times {
             *left = left.saturating_sub(1);
         }
-        Ok(fault)
+        fault
     }
 
-    /// The fault that holds now.
-    pub(super) fn peek(&mut self, method: &str) -> Result<Fault, Status> {
-        self.read_control()
-            .map_err(|e| Status::internal(format!("cannot read the control file: {e}")))?;
-        let mut fault = self.set.get(method).cloned().unwrap_or_default();
-        if fault.times == Some(0) {
-            fault.fail = None;
-            fault.lose_answer = false;
-        }
-        Ok(fault)
+    /// Whether calls of this RPC hang now, at their start or midway.
+    pub(super) fn hangs(&self, method: &str) -> (bool, bool) {
+        let set = self.set.get(method);
+        set.map_or((false, false), |f| (f.hang, f.hang_midway))
     }
 
-    fn read_control(&mut self) -> Result<(), String> {
+    /// Reads the control file if it has changed.
+    pub(super) fn read_control(&mut self) -> Result<Option<Control>, Status> {
         let Some(path) = &self.control else {
-            return Ok(());
+            return Ok(None);
         };
         let text = std::fs::read_to_string(path).unwrap_or_default();
         if text == self.seen {
-            return Ok(());
+            return Ok(None);
         }
-        let control: Control = if text.trim().is_empty() {
-            Control::default()
-        } else {
-            serde_json::from_str(&text).map_err(|e| e.to_string())?
-        };
-        let mut set: BTreeMap<String, Fault> = BTreeMap::new();
-        for (method, ms) in control.delay_ms {
-            set.entry(method).or_default().delay = Duration::from_millis(ms);
-        }
-        for (method, hang) in control.hang {
-            set.entry(method).or_default().hang = hang;
-        }
-        for (method, lose) in control.lose_answer {
-            set.entry(method).or_default().lose_answer = lose;
-        }
-        for (method, name) in control.fail {
-            let code = (1..=16).map(Code::from).find(|c| format!("{c:?}") == name);
-            let code = code.ok_or_else(|| format!("{name:?} is no gRPC code"))?;
-            set.entry(method).or_default().fail = Some(code);
-        }
-        for (method, times) in control.times {
-            set.entry(method).or_default().times = Some(times);
-        }
-        self.set = set;
+        let bad = |e: String| Status::internal(format!("cannot read the control file: {e}"));
+        let control = Control::parse(&text).map_err(bad)?;
+        self.set = control.faults().map_err(bad)?;
         self.ready = !control.not_ready;
+        self.chaos = control.chaos;
         self.seen = text;
-        Ok(())
+        Ok(Some(control))
     }
 }

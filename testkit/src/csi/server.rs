@@ -1,170 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The three services on the wire.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+mod capabilities;
+
+use std::sync::Arc;
 
 use actor_volumes::proto::csi::{
-    self as wire,
-    controller_server::Controller,
-    controller_service_capability::{self as controller, rpc::Type as ControllerType},
-    identity_server::Identity,
-    node_server::Node,
-    node_service_capability::{self as node, rpc::Type as NodeType},
-    plugin_capability::{self as plugin, Service, service},
+    self as wire, controller_server::Controller, identity_server::Identity, node_server::Node,
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Status};
 
 use super::{
-    Options, Shared, lock,
-    model::{Model, Refused, id_of},
+    Shared, lock,
+    road::{Answer, Ask, Rpc},
+    work::Work,
 };
 
-type Answer<T> = Result<Response<T>, Status>;
-
-/// One call whose caller still waits.
-struct Open {
-    shared: Arc<Shared>,
-    volume: String,
-    call: Arc<OpenCall>,
+/// What one socket serves.
+#[derive(Debug, Clone)]
+pub(super) enum Role {
+    /// All of a driver with one socket.
+    All,
+    /// The controller of a cluster.
+    Controller,
+    /// The node of this id.
+    Node(String),
 }
 
-/// What is known of such a call.
-#[derive(Default)]
-pub(super) struct OpenCall {
-    answered: AtomicBool,
-    /// Calls on the same volume that came meanwhile, and when.
-    joined: Mutex<Vec<(Instant, String)>>,
-}
-
-/// A caller that gives up and calls again at once may be heard in the other
-/// order: so long the end of its first call may be late.
-const LATE: Duration = Duration::from_millis(250);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if let Some(calls) = lock(&self.shared.open).get_mut(&self.volume) {
-            calls.retain(|c| !Arc::ptr_eq(c, &self.call));
-        }
-        let answered = self.call.answered.load(Ordering::Relaxed);
-        for (at, text) in lock(&self.call.joined).drain(..) {
-            if answered || at.elapsed() > LATE {
-                self.shared.violation(text);
-            }
-        }
-    }
-}
-
-/// One call that is worked on.
-struct Busy(Arc<Shared>, String);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        lock(&self.0.busy).remove(&self.1);
-    }
-}
-
-impl Shared {
-    /// The road of every call. Like many drivers, it goes on when the caller
-    /// has stopped to wait.
-    async fn serve<T: Send + 'static>(
-        self: &Arc<Self>,
-        (method, volume, path): (&'static str, &str, &str),
-        act: impl FnOnce(&Options, &mut Model) -> Result<T, Refused> + Send + 'static,
-    ) -> Answer<T> {
-        let seq = self.arrived(method, volume, path);
-        let open = self.opened(method, volume);
-        let (shared, volume) = (self.clone(), volume.to_owned());
-        let body = tokio::spawn(async move {
-            let result = shared.clone().body(method, volume, act).await;
-            let code = result.as_ref().err().map_or(tonic::Code::Ok, Status::code);
-            shared.answered(seq, code);
-            result
-        });
-        let done = body.await.map_err(|e| Status::internal(e.to_string()))?;
-        open.call.answered.store(true, Ordering::Relaxed);
-        done.map(Response::new)
-    }
-
-    /// A caller has at most one call in flight for a volume.
-    fn opened(self: &Arc<Self>, method: &str, volume: &str) -> Open {
-        let call = Arc::<OpenCall>::default();
-        if !volume.is_empty() {
-            let mut open = lock(&self.open);
-            let calls = open.entry(volume.into()).or_default();
-            for other in calls.iter() {
-                let text =
-                    format!("{method} {volume} while another call on the volume is in flight");
-                lock(&other.joined).push((Instant::now(), text));
-            }
-            calls.push(call.clone());
-        }
-        Open {
-            shared: self.clone(),
-            volume: volume.into(),
-            call,
-        }
-    }
-
-    async fn body<T>(
-        self: Arc<Self>,
-        method: &'static str,
-        volume: String,
-        act: impl FnOnce(&Options, &mut Model) -> Result<T, Refused>,
-    ) -> Result<T, Status> {
-        if !volume.is_empty() && !lock(&self.busy).insert(volume.clone()) {
-            return Err(Status::aborted("a call on this volume is under way"));
-        }
-        let _busy = Busy(self.clone(), volume);
-        let fault = lock(&self.faults).take(method)?;
-        tokio::time::sleep(fault.delay).await;
-        while lock(&self.faults).peek(method)?.hang {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        if let Some(code) = fault.fail {
-            return Err(Status::new(code, "this call fails because it was told to"));
-        }
-        let options = self.options();
-        let result = {
-            let mut model = lock(&self.model);
-            let result = act(&options, &mut model);
-            model.save(&options.backend);
-            result
-        };
-        let done = result.map_err(|r| r.into_status(|text| self.violation(text)))?;
-        if fault.lose_answer {
-            return Err(Status::unavailable("the answer was lost"));
-        }
-        Ok(done)
-    }
-
-    /// A call about no volume.
-    async fn ask<T: Send + 'static>(
-        self: &Arc<Self>,
-        method: &'static str,
-        answer: impl FnOnce(&Options) -> Result<T, Status> + Send + 'static,
-    ) -> Answer<T> {
-        self.serve((method, "", ""), move |options, _| {
-            answer(options).map_err(Refused::Trouble)
-        })
-        .await
-    }
-}
-
-/// The three services of one driver.
+/// The services of one socket.
 #[derive(Clone)]
-pub(super) struct Services(pub(super) Arc<Shared>);
+pub(super) struct Services {
+    pub(super) shared: Arc<Shared>,
+    pub(super) role: Role,
+}
 
-impl std::ops::Deref for Services {
-    type Target = Arc<Shared>;
+impl Services {
+    /// The node id of this socket.
+    fn here(&self) -> String {
+        match &self.role {
+            Role::All => lock(&self.shared.options).node_id.clone(),
+            Role::Controller => String::new(),
+            Role::Node(node) => node.clone(),
+        }
+    }
 
-    fn deref(&self) -> &Self::Target {
-        &self.0
+    async fn controller<R: Rpc + Sync>(&self, request: Request<R>) -> Answer<R::Reply> {
+        let request = request.into_inner();
+        self.shared.serve(String::new(), request).await
+    }
+
+    async fn node<R: Rpc + Sync>(&self, request: Request<R>) -> Answer<R::Reply> {
+        let request = request.into_inner();
+        self.shared.serve(self.here(), request).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        method: &'static str,
+        answer: impl Fn(&Work) -> Result<T, Status> + Send + Sync + 'static,
+    ) -> Answer<T> {
+        let question = Ask(method, answer);
+        self.shared.serve(self.here(), question).await
     }
 }
 
@@ -178,10 +74,10 @@ impl Identity for Services {
         &self,
         _: Request<wire::GetPluginInfoRequest>,
     ) -> Answer<wire::GetPluginInfoResponse> {
-        self.ask("GetPluginInfo", |options| {
+        self.ask("GetPluginInfo", |work| {
             Ok(wire::GetPluginInfoResponse {
-                name: options.name.clone(),
-                vendor_version: options.version.clone(),
+                name: work.options.name.clone(),
+                vendor_version: work.options.version.clone(),
                 ..Default::default()
             })
         })
@@ -192,22 +88,15 @@ impl Identity for Services {
         &self,
         _: Request<wire::GetPluginCapabilitiesRequest>,
     ) -> Answer<wire::GetPluginCapabilitiesResponse> {
-        self.ask("GetPluginCapabilities", |_| {
-            Ok(wire::GetPluginCapabilitiesResponse {
-                capabilities: vec![wire::PluginCapability {
-                    r#type: Some(plugin::Type::Service(Service {
-                        r#type: service::Type::ControllerService.into(),
-                    })),
-                }],
-            })
+        self.ask("GetPluginCapabilities", |work| {
+            Ok(capabilities::of_plugin(&work.options))
         })
         .await
     }
 
     async fn probe(&self, _: Request<wire::ProbeRequest>) -> Answer<wire::ProbeResponse> {
-        let shared = self.0.clone();
-        self.ask("Probe", move |_| {
-            let ready = lock(&shared.faults).ready;
+        self.ask("Probe", |work| {
+            let ready = lock(&work.shared.faults).ready;
             // "Ready" may be left out; only the opposite has to be said.
             Ok(wire::ProbeResponse {
                 ready: (!ready).then_some(false),
@@ -223,24 +112,8 @@ impl Controller for Services {
         &self,
         _: Request<wire::ControllerGetCapabilitiesRequest>,
     ) -> Answer<wire::ControllerGetCapabilitiesResponse> {
-        self.ask("ControllerGetCapabilities", |options| {
-            let all = [
-                (options.create, ControllerType::CreateDeleteVolume),
-                (options.attach, ControllerType::PublishUnpublishVolume),
-                (
-                    options.controller_single_node_modes,
-                    ControllerType::SingleNodeMultiWriter,
-                ),
-            ];
-            let had = all.into_iter().filter(|(has, _)| *has);
-            let capabilities = had.map(|(_, rpc)| wire::ControllerServiceCapability {
-                r#type: Some(controller::Type::Rpc(controller::Rpc {
-                    r#type: rpc.into(),
-                })),
-            });
-            Ok(wire::ControllerGetCapabilitiesResponse {
-                capabilities: capabilities.collect(),
-            })
+        self.ask("ControllerGetCapabilities", |work| {
+            Ok(capabilities::of_controller(&work.options))
         })
         .await
     }
@@ -249,71 +122,42 @@ impl Controller for Services {
         &self,
         request: Request<wire::CreateVolumeRequest>,
     ) -> Answer<wire::CreateVolumeResponse> {
-        let request = request.into_inner();
-        let id = id_of(&request.name);
-        self.serve(("CreateVolume", &id, ""), move |options, model| {
-            let volume = Some(model.create(options, &request)?);
-            Ok(wire::CreateVolumeResponse { volume })
-        })
-        .await
+        self.controller(request).await
     }
 
     async fn delete_volume(
         &self,
         request: Request<wire::DeleteVolumeRequest>,
     ) -> Answer<wire::DeleteVolumeResponse> {
-        let id = request.into_inner().volume_id;
-        self.serve(("DeleteVolume", &id.clone(), ""), move |options, model| {
-            model.delete(options, &id)?;
-            Ok(wire::DeleteVolumeResponse {})
-        })
-        .await
+        self.controller(request).await
     }
 
     async fn controller_publish_volume(
         &self,
         request: Request<wire::ControllerPublishVolumeRequest>,
     ) -> Answer<wire::ControllerPublishVolumeResponse> {
-        let request = request.into_inner();
-        let (id, node) = (request.volume_id.clone(), request.node_id.clone());
-        self.serve(
-            ("ControllerPublishVolume", &id, &node),
-            move |options, model| {
-                let publish_context = model.attach(options, &request)?;
-                Ok(wire::ControllerPublishVolumeResponse { publish_context })
-            },
-        )
-        .await
+        self.controller(request).await
     }
 
     async fn controller_unpublish_volume(
         &self,
         request: Request<wire::ControllerUnpublishVolumeRequest>,
     ) -> Answer<wire::ControllerUnpublishVolumeResponse> {
-        let request = request.into_inner();
-        let (id, node) = (request.volume_id.clone(), request.node_id.clone());
-        self.serve(
-            ("ControllerUnpublishVolume", &id, &node),
-            move |_, model| {
-                model.detach(&request.volume_id, &request.node_id)?;
-                Ok(wire::ControllerUnpublishVolumeResponse {})
-            },
-        )
-        .await
+        self.controller(request).await
     }
 
     async fn validate_volume_capabilities(
         &self,
-        _: Request<wire::ValidateVolumeCapabilitiesRequest>,
+        request: Request<wire::ValidateVolumeCapabilitiesRequest>,
     ) -> Answer<wire::ValidateVolumeCapabilitiesResponse> {
-        absent()
+        self.controller(request).await
     }
 
     async fn list_volumes(
         &self,
-        _: Request<wire::ListVolumesRequest>,
+        request: Request<wire::ListVolumesRequest>,
     ) -> Answer<wire::ListVolumesResponse> {
-        absent()
+        self.controller(request).await
     }
 
     async fn get_capacity(
@@ -346,9 +190,9 @@ impl Controller for Services {
 
     async fn controller_expand_volume(
         &self,
-        _: Request<wire::ControllerExpandVolumeRequest>,
+        request: Request<wire::ControllerExpandVolumeRequest>,
     ) -> Answer<wire::ControllerExpandVolumeResponse> {
-        absent()
+        self.controller(request).await
     }
 
     async fn controller_get_volume(
@@ -365,24 +209,11 @@ impl Node for Services {
         &self,
         _: Request<wire::NodeGetCapabilitiesRequest>,
     ) -> Answer<wire::NodeGetCapabilitiesResponse> {
-        self.ask("NodeGetCapabilities", |options| {
-            if !options.node_service {
+        self.ask("NodeGetCapabilities", |work| {
+            if !work.options.node_service {
                 return Err(Status::unimplemented("no Node service"));
             }
-            let all = [
-                (options.stage, NodeType::StageUnstageVolume),
-                (
-                    options.node_single_node_modes,
-                    NodeType::SingleNodeMultiWriter,
-                ),
-            ];
-            let had = all.into_iter().filter(|(has, _)| *has);
-            let capabilities = had.map(|(_, rpc)| wire::NodeServiceCapability {
-                r#type: Some(node::Type::Rpc(node::Rpc { r#type: rpc.into() })),
-            });
-            Ok(wire::NodeGetCapabilitiesResponse {
-                capabilities: capabilities.collect(),
-            })
+            Ok(capabilities::of_node(&work.options))
         })
         .await
     }
@@ -391,10 +222,14 @@ impl Node for Services {
         &self,
         _: Request<wire::NodeGetInfoRequest>,
     ) -> Answer<wire::NodeGetInfoResponse> {
-        self.ask("NodeGetInfo", |options| {
+        self.ask("NodeGetInfo", |work| {
+            let here = work.options.topologies.get(&work.node);
             Ok(wire::NodeGetInfoResponse {
-                node_id: options.node_id.clone(),
-                ..Default::default()
+                node_id: work.node.clone(),
+                max_volumes_per_node: work.options.max_volumes_per_node,
+                accessible_topology: here.map(|segments| wire::Topology {
+                    segments: segments.clone().into_iter().collect(),
+                }),
             })
         })
         .await
@@ -404,74 +239,41 @@ impl Node for Services {
         &self,
         request: Request<wire::NodeStageVolumeRequest>,
     ) -> Answer<wire::NodeStageVolumeResponse> {
-        let request = request.into_inner();
-        let (id, path) = (
-            request.volume_id.clone(),
-            request.staging_target_path.clone(),
-        );
-        self.serve(("NodeStageVolume", &id, &path), move |options, model| {
-            model.stage(options, &request)?;
-            Ok(wire::NodeStageVolumeResponse {})
-        })
-        .await
+        self.node(request).await
     }
 
     async fn node_unstage_volume(
         &self,
         request: Request<wire::NodeUnstageVolumeRequest>,
     ) -> Answer<wire::NodeUnstageVolumeResponse> {
-        let request = request.into_inner();
-        let (id, path) = (
-            request.volume_id.clone(),
-            request.staging_target_path.clone(),
-        );
-        self.serve(("NodeUnstageVolume", &id, &path), move |options, model| {
-            model.unstage(options, &request.volume_id, &request.staging_target_path)?;
-            Ok(wire::NodeUnstageVolumeResponse {})
-        })
-        .await
+        self.node(request).await
     }
 
     async fn node_publish_volume(
         &self,
         request: Request<wire::NodePublishVolumeRequest>,
     ) -> Answer<wire::NodePublishVolumeResponse> {
-        let request = request.into_inner();
-        let (id, path) = (request.volume_id.clone(), request.target_path.clone());
-        self.serve(("NodePublishVolume", &id, &path), move |options, model| {
-            model.publish(options, &request)?;
-            Ok(wire::NodePublishVolumeResponse {})
-        })
-        .await
+        self.node(request).await
     }
 
     async fn node_unpublish_volume(
         &self,
         request: Request<wire::NodeUnpublishVolumeRequest>,
     ) -> Answer<wire::NodeUnpublishVolumeResponse> {
-        let request = request.into_inner();
-        let (id, path) = (request.volume_id.clone(), request.target_path.clone());
-        self.serve(
-            ("NodeUnpublishVolume", &id, &path),
-            move |options, model| {
-                model.unpublish(options, &request.volume_id, &request.target_path)?;
-                Ok(wire::NodeUnpublishVolumeResponse {})
-            },
-        )
-        .await
+        self.node(request).await
     }
 
     async fn node_get_volume_stats(
         &self,
-        _: Request<wire::NodeGetVolumeStatsRequest>,
+        request: Request<wire::NodeGetVolumeStatsRequest>,
     ) -> Answer<wire::NodeGetVolumeStatsResponse> {
-        absent()
+        self.node(request).await
     }
 
     async fn node_expand_volume(
         &self,
-        _: Request<wire::NodeExpandVolumeRequest>,
+        request: Request<wire::NodeExpandVolumeRequest>,
     ) -> Answer<wire::NodeExpandVolumeResponse> {
-        absent()
+        self.node(request).await
     }
 }
