@@ -335,7 +335,7 @@ pub(super) mod tests {
     fn a_record_of_the_first_release_is_read() {
         let usage = r#"{"generation":3,"accessMode":"SINGLE_NODE_WRITER","volumeMode":"Filesystem","fsType":"","mountFlags":[],"volumeContext":{},"publishContext":{}}"#;
         let body = format!(
-            r#"{{"key":{{"driver":"d.test","volumeId":"v1"}},"uid":"u1","highest":3,"revoked":0,"staging":{{"phase":"done","request":{usage},"identity":null}},"publications":[{{"scope":{{"kind":"sandbox","runtime":"cri:/x","sandbox":"s1"}},"pod":"agents/pod","actor":{{"namespace":"agents","name":"a"}},"actorUid":"a1","phase":"done","readOnly":false,"request":{usage},"identity":{{"device":"8:1","root":"/"}},"members":["c1"],"ending":null}}]}}"#
+            r#"{{"key":{{"driver":"d.test","volume_id":"v1"}},"uid":"u1","highest":3,"revoked":0,"staging":{{"phase":"done","request":{usage},"identity":null}},"publications":[{{"scope":{{"kind":"sandbox","runtime":"cri:/x","sandbox":"s1"}},"pod":"agents/pod","actor":{{"namespace":"agents","name":"a"}},"actorUid":"a1","phase":"done","readOnly":false,"request":{usage},"identity":{{"device":"8:1","root":"/"}},"members":["c1"],"ending":null}}]}}"#
         );
         let checksum = hex::encode(Sha256::digest(&body));
         let bytes = format!(r#"{{"version":1,"checksum":"{checksum}","body":{body}}}"#);
