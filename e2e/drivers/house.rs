@@ -11,6 +11,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -122,9 +123,7 @@ impl House {
     ) {
         let daemon = Daemon::start(name, command, &self.log(name));
         self.drivers.push(daemon);
-        until_true(&format!("{name} has its socket"), SOON, || {
-            socket.exists()
-        });
+        until_true(&format!("{name} has its socket"), SOON, || socket.exists());
     }
 
     /// Starts our daemon and waits until it serves and the runtime knows it.
@@ -161,7 +160,7 @@ impl House {
         assert!(status.success(), "{name} ended with {status}");
     }
 
-    fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.dir.join("logs").join(format!("{name}.log"))
     }
 
@@ -292,7 +291,9 @@ impl House {
         self.cri.set(|lists| {
             lists.sandboxes.insert(id, true);
         });
-        let told = self.tokio.block_on(self.plugin().run_pod_sandbox(sandbox.clone()));
+        let told = self
+            .tokio
+            .block_on(self.plugin().run_pod_sandbox(sandbox.clone()));
         told.expect("the sandbox may run");
         Pod { sandbox, container }
     }
@@ -303,31 +304,16 @@ impl House {
         let adjusted = self
             .tokio
             .block_on(self.plugin().create_container(sandbox, container))?;
-        assert!(self.plugin().is_connected(), "an answer within the deadline");
+        assert!(
+            self.plugin().is_connected(),
+            "an answer within the deadline"
+        );
         let mount = adjusted.mounts.iter().find(|m| m.destination == "/my-data");
-        Ok(mount.expect("the volume is delivered").source.clone().into())
-    }
-
-    /// Asks for the container as a kubelet does: again while it is refused.
-    pub(crate) fn run_container(&self, pod: &Pod, within: Duration) -> PathBuf {
-        until("the container is created", within, || {
-            match self.try_create(pod) {
-                Ok(source) => Some(source),
-                Err(refusal) if refusal.code == UNAVAILABLE => {
-                    std::thread::sleep(Duration::from_millis(200));
-                    None
-                }
-                Err(refusal) => panic!("the container is refused: {refusal:?}"),
-            }
-        })
-    }
-
-    /// A pod of a resumed actor, and where its volume is on the host.
-    pub(crate) fn run_agent(&mut self, actor: &str) -> (Pod, PathBuf) {
-        let annotations = self.resume(actor);
-        let pod = self.run_pod(&annotations);
-        let source = self.run_container(&pod, SOON);
-        (pod, source)
+        Ok(mount
+            .expect("the volume is delivered")
+            .source
+            .clone()
+            .into())
     }
 
     /// Stops and removes a pod.
@@ -337,14 +323,15 @@ impl House {
             lists.sandboxes.remove(&sandbox.id);
         });
         let plugin = self.plugin();
-        self.tokio.block_on(async {
-            let (p, c) = (|| sandbox.clone(), || container.clone());
-            plugin.stop_container(p(), c()).await?;
-            plugin.remove_container(p(), c()).await?;
-            plugin.stop_pod_sandbox(p()).await?;
-            plugin.remove_pod_sandbox(p()).await
-        })
-        .unwrap_or_else(|e| panic!("what ended is never refused: {e:?}"));
+        self.tokio
+            .block_on(async {
+                let (p, c) = (|| sandbox.clone(), || container.clone());
+                plugin.stop_container(p(), c()).await?;
+                plugin.remove_container(p(), c()).await?;
+                plugin.stop_pod_sandbox(p()).await?;
+                plugin.remove_pod_sandbox(p()).await
+            })
+            .unwrap_or_else(|e| panic!("what ended is never refused: {e:?}"));
     }
 
     fn plugin(&self) -> &PluginHandle {
@@ -364,7 +351,8 @@ impl House {
         let within = Duration::from_secs(2);
         let mut stream = TcpStream::connect_timeout(&self.metrics, within)?;
         stream.set_read_timeout(Some(within))?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)
@@ -401,7 +389,11 @@ pub(crate) fn run(tests: &[Test], start: fn() -> House) -> ExitCode {
         let (name, body) = (*name, *body);
         Trial::test(name, move || one(start, body))
     };
-    libtest_mimic::run(&arguments, tests.iter().map(trial).collect()).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, tests.iter().map(trial).collect());
+    for line in NOTES.lock().unwrap_or_else(|e| e.into_inner()).iter() {
+        println!("    {line}");
+    }
+    conclusion.exit_code()
 }
 
 fn one(start: fn() -> House, body: fn(&mut House)) -> Result<(), Failed> {
@@ -412,6 +404,14 @@ fn one(start: fn() -> House, body: fn(&mut House)) -> Result<(), Failed> {
         assert_eq!(house.mounts(), [""; 0], "mounts are left");
     }));
     run.map_err(|message| Failed::from(format!("{message}\n{}", house.tails())))
+}
+
+/// What is told after the results.
+static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Keeps a line for the end of the report.
+pub(crate) fn note(line: String) {
+    NOTES.lock().unwrap_or_else(|e| e.into_inner()).push(line);
 }
 
 /// Turns a panic into its message.

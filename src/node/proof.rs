@@ -9,7 +9,8 @@ use std::{
 
 use crate::{
     cri::Cri,
-    error::{Error, Result},
+    csi::{CallError, Outcome},
+    error::{Error, Kind, Result},
     host::{
         holders::{self, Holder},
         mount,
@@ -98,6 +99,25 @@ pub async fn mounted(path: PathBuf) -> Result<Option<Identity>> {
         }
     })
     .await?
+}
+
+/// What the driver said to a call that ends the mount at this path.
+///
+/// A driver that keeps nothing in mind answers NOT_FOUND where an earlier try
+/// was carried out after all, and would do so for ever. That the mount is gone
+/// is for us to see.
+pub async fn undone(said: Result<(), CallError>, path: &Path) -> Result<()> {
+    match said {
+        Err(e)
+            if e.outcome == Outcome::Final
+                && e.error.kind() == Kind::NotFound
+                && mounted(path.to_owned()).await?.is_none() =>
+        {
+            tracing::info!(path = %path.display(), "{e}; nothing is mounted there: done");
+            Ok(())
+        }
+        said => Ok(said?),
+    }
 }
 
 /// Runs a look at the host in a thread of its own, with a deadline.

@@ -289,7 +289,8 @@ impl Volume {
             }
         })
         .await?;
-        driver.node_unpublish(&self.key.volume_id, &target).await?;
+        let said = driver.node_unpublish(&self.key.volume_id, &target).await;
+        proof::undone(said, &target).await?;
         if proof::mounted(target.clone()).await?.is_some() {
             return Err(Error::internal(format!(
                 "driver {} answered OK to NodeUnpublishVolume, but {} is still mounted",
@@ -328,7 +329,8 @@ impl Volume {
             self.shared.records.write(&next).await?;
             state.record = next;
         }
-        driver.node_unstage(&self.key.volume_id, &staging).await?;
+        let said = driver.node_unstage(&self.key.volume_id, &staging).await;
+        proof::undone(said, &staging).await?;
         if proof::mounted(staging.clone()).await?.is_some() {
             return Err(Error::internal(format!(
                 "driver {} answered OK to NodeUnstageVolume, but {} is still mounted",
