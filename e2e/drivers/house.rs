@@ -122,9 +122,7 @@ impl House {
     ) {
         let daemon = Daemon::start(name, command, &self.log(name));
         self.drivers.push(daemon);
-        until_true(&format!("{name} has its socket"), SOON, || {
-            socket.exists()
-        });
+        until_true(&format!("{name} has its socket"), SOON, || socket.exists());
     }
 
     /// Starts our daemon and waits until it serves and the runtime knows it.
@@ -292,7 +290,9 @@ impl House {
         self.cri.set(|lists| {
             lists.sandboxes.insert(id, true);
         });
-        let told = self.tokio.block_on(self.plugin().run_pod_sandbox(sandbox.clone()));
+        let told = self
+            .tokio
+            .block_on(self.plugin().run_pod_sandbox(sandbox.clone()));
         told.expect("the sandbox may run");
         Pod { sandbox, container }
     }
@@ -303,9 +303,16 @@ impl House {
         let adjusted = self
             .tokio
             .block_on(self.plugin().create_container(sandbox, container))?;
-        assert!(self.plugin().is_connected(), "an answer within the deadline");
+        assert!(
+            self.plugin().is_connected(),
+            "an answer within the deadline"
+        );
         let mount = adjusted.mounts.iter().find(|m| m.destination == "/my-data");
-        Ok(mount.expect("the volume is delivered").source.clone().into())
+        Ok(mount
+            .expect("the volume is delivered")
+            .source
+            .clone()
+            .into())
     }
 
     /// Asks for the container as a kubelet does: again while it is refused.
@@ -337,14 +344,15 @@ impl House {
             lists.sandboxes.remove(&sandbox.id);
         });
         let plugin = self.plugin();
-        self.tokio.block_on(async {
-            let (p, c) = (|| sandbox.clone(), || container.clone());
-            plugin.stop_container(p(), c()).await?;
-            plugin.remove_container(p(), c()).await?;
-            plugin.stop_pod_sandbox(p()).await?;
-            plugin.remove_pod_sandbox(p()).await
-        })
-        .unwrap_or_else(|e| panic!("what ended is never refused: {e:?}"));
+        self.tokio
+            .block_on(async {
+                let (p, c) = (|| sandbox.clone(), || container.clone());
+                plugin.stop_container(p(), c()).await?;
+                plugin.remove_container(p(), c()).await?;
+                plugin.stop_pod_sandbox(p()).await?;
+                plugin.remove_pod_sandbox(p()).await
+            })
+            .unwrap_or_else(|e| panic!("what ended is never refused: {e:?}"));
     }
 
     fn plugin(&self) -> &PluginHandle {
@@ -364,7 +372,8 @@ impl House {
         let within = Duration::from_secs(2);
         let mut stream = TcpStream::connect_timeout(&self.metrics, within)?;
         stream.set_read_timeout(Some(within))?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)

@@ -164,7 +164,9 @@ fn a_server_that_stops_answering_stalls_nothing_else(house: &mut House) {
     while_true("the volume counts as held", Duration::from_secs(2), || {
         house.mounts().len() == 1 && house.volume("stuck")["attachments"] != "[]"
     });
-    println!("a volume of another driver: usually {usual:?}, beside the stuck one {during:?}, after a restart {after:?}");
+    println!(
+        "a volume of another driver: usually {usual:?}, beside the stuck one {during:?}, after a restart {after:?}"
+    );
 
     server_up();
     let back = Instant::now();
@@ -225,8 +227,14 @@ fn sh(volume: &Path, line: &str) -> String {
         .output()
         .expect("a shell runs");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "`{line}`: {}: {errors}", output.status);
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    assert!(
+        output.status.success(),
+        "`{line}`: {}: {errors}",
+        output.status
+    );
+    String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned()
 }
 
 /// Ends the server's threads and sockets: whoever asks waits.

@@ -51,7 +51,9 @@ fn failed(error: io::Error) -> Status {
 }
 
 fn not_done<T>() -> Answer<T> {
-    Err(Status::unimplemented("shares are made and removed, no more"))
+    Err(Status::unimplemented(
+        "shares are made and removed, no more",
+    ))
 }
 
 #[tonic::async_trait]
@@ -108,7 +110,10 @@ impl Controller for Shares {
     ) -> Answer<CreateVolumeResponse> {
         let name = request.into_inner().name;
         fs::create_dir_all(self.share(&name)?).map_err(failed)?;
-        let context = [("server", "127.0.0.1".into()), ("share", format!("/{name}"))];
+        let context = [
+            ("server", "127.0.0.1".into()),
+            ("share", format!("/{name}")),
+        ];
         Ok(Response::new(CreateVolumeResponse {
             volume: Some(Volume {
                 volume_id: name,
