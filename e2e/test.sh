@@ -70,6 +70,8 @@ root_stages() {
     stage build cargo build --locked --workspace --bins
     stage "root tests" bash e2e/root-tests.sh
     stage "csi-sanity" bash e2e/sanity.sh
+    stage "mock driver" bash e2e/drivers/mock.sh
+    stage "NFS in user-mode Linux" bash e2e/uml/run.sh
     stage "end to end" bash e2e/run.sh
     stage demo bash e2e/demo.sh
 }

@@ -11,6 +11,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -159,7 +160,7 @@ impl House {
         assert!(status.success(), "{name} ended with {status}");
     }
 
-    fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.dir.join("logs").join(format!("{name}.log"))
     }
 
@@ -315,28 +316,6 @@ impl House {
             .into())
     }
 
-    /// Asks for the container as a kubelet does: again while it is refused.
-    pub(crate) fn run_container(&self, pod: &Pod, within: Duration) -> PathBuf {
-        until("the container is created", within, || {
-            match self.try_create(pod) {
-                Ok(source) => Some(source),
-                Err(refusal) if refusal.code == UNAVAILABLE => {
-                    std::thread::sleep(Duration::from_millis(200));
-                    None
-                }
-                Err(refusal) => panic!("the container is refused: {refusal:?}"),
-            }
-        })
-    }
-
-    /// A pod of a resumed actor, and where its volume is on the host.
-    pub(crate) fn run_agent(&mut self, actor: &str) -> (Pod, PathBuf) {
-        let annotations = self.resume(actor);
-        let pod = self.run_pod(&annotations);
-        let source = self.run_container(&pod, SOON);
-        (pod, source)
-    }
-
     /// Stops and removes a pod.
     pub(crate) fn remove_pod(&self, pod: &Pod) {
         let (sandbox, container) = (&pod.sandbox, &pod.container);
@@ -410,7 +389,11 @@ pub(crate) fn run(tests: &[Test], start: fn() -> House) -> ExitCode {
         let (name, body) = (*name, *body);
         Trial::test(name, move || one(start, body))
     };
-    libtest_mimic::run(&arguments, tests.iter().map(trial).collect()).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, tests.iter().map(trial).collect());
+    for line in NOTES.lock().unwrap_or_else(|e| e.into_inner()).iter() {
+        println!("    {line}");
+    }
+    conclusion.exit_code()
 }
 
 fn one(start: fn() -> House, body: fn(&mut House)) -> Result<(), Failed> {
@@ -421,6 +404,14 @@ fn one(start: fn() -> House, body: fn(&mut House)) -> Result<(), Failed> {
         assert_eq!(house.mounts(), [""; 0], "mounts are left");
     }));
     run.map_err(|message| Failed::from(format!("{message}\n{}", house.tails())))
+}
+
+/// What is told after the results.
+static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Keeps a line for the end of the report.
+pub(crate) fn note(line: String) {
+    NOTES.lock().unwrap_or_else(|e| e.into_inner()).push(line);
 }
 
 /// Turns a panic into its message.

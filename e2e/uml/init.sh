@@ -69,4 +69,4 @@ echo '-2 -3 +4' > /proc/fs/nfsd/versions
 
 mkdir -p /run/av /run/tmp
 export TMPDIR=/run/tmp RUST_BACKTRACE=0
-"$AV_PROGRAM"
+"$AV_PROGRAM" --color never

@@ -36,20 +36,25 @@ program=$(cargo test --locked --no-run --test nfs --message-format=json 2> /dev/
 [ -x "$program" ] || die "the test program was not built: cargo test --no-run --test nfs"
 
 work=$(mktemp -d /tmp/av-XXXX)
+mkdir "$work/memory"
 trap 'rm -rf --one-file-system -- "$work"' EXIT
 trap 'exit 130' INT TERM HUP
 # Its root is this machine's, read-only. Its memory is a file in TMPDIR. It is
 # many processes: a process namespace of their own ends them all.
-export TMPDIR=$work
+export TMPDIR=$work/memory
 status=0
+# shellcheck disable=SC2016 # its variables are the inner shell's
 setpriv --pdeathsig KILL unshare --pid --fork --mount --propagation private --mount-proc --kill-child \
+    sh -c 'mount -t tmpfs -o mode=700 memory "$TMPDIR" && exec "$@"' uml \
     timeout --kill-after 5 "$bound" \
     "$uml/linux.uml" mem=768M rootfstype=hostfs rootflags=/ ro init="$here/init.sh" quiet \
-    con=null con0=null,fd:1 uml_dir="$work/" umid=nfs \
+    con=null con0=null,fd:1 uml_dir="$TMPDIR/" umid=nfs \
     "AV_UML=$uml" "AV_NFS=$("$setup" --path nfs-utils)" \
     "AV_BUSYBOX=$("$setup" --path busybox-static)" \
     "AV_NFSPLUGIN=$("$setup" --path csi-driver-nfs)/nfsplugin" "AV_PROGRAM=$program" \
     < /dev/null 2>&1 | tr -d '\r' | tee "$work/console" || status=$?
-[ "$status" -ne 124 ] || die "not done within $bound s"
+case $status in
+    124 | 137) die "not done within $bound s" ;;
+esac
 # The kernel's own exit status tells nothing of the tests.
 grep -qx 'uml: status 0' "$work/console" || die "the tests did not end well"

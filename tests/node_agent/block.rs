@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Raw block volumes, over real loop devices.
 
-use std::{fs, io::Write, time::Duration};
+use std::{process::Command, time::Duration};
 
 use actor_volumes::model::VolumeMode;
 
@@ -22,12 +22,16 @@ async fn a_block_volume_is_shown_as_a_device_and_released_when_nobody_has_it_ope
     let device = &needs.devices[0];
     assert_eq!((device.path.as_str(), device.major), ("/dev/xvda", 7));
     // As a runtime does.
-    let made = node.dir.path().join("xvda");
     let script = format!("mknod xvda b {} {}", device.major, device.minor);
     assert!(shell(node.dir.path(), &script));
-    let mut open = fs::OpenOptions::new().write(true).open(&made).unwrap();
-    open.write_all(b"on the device").unwrap();
-    open.sync_all().unwrap();
+    let mut open = Command::new("sh")
+        .args([
+            "-c",
+            "exec 3>xvda; echo 'on the device' >&3; sync xvda; exec sleep 1000",
+        ])
+        .current_dir(node.dir.path())
+        .spawn()
+        .unwrap();
 
     // No mount shows who uses it.
     node.end("s1", "c1");
@@ -35,7 +39,8 @@ async fn a_block_volume_is_shown_as_a_device_and_released_when_nobody_has_it_ope
     assert_eq!(node.driver.count("NodeUnpublishVolume"), 0);
     let held = node.agent.held(&node.key()).await.unwrap();
     assert!(held.contains("has the device open"), "{held}");
-    drop(open);
+    open.kill().unwrap();
+    open.wait().unwrap();
     node.until_released().await;
 
     let next = node.sandbox("s2", 2);

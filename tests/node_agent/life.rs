@@ -6,6 +6,7 @@ use std::time::Duration;
 use actor_volumes::{error::Kind, model::Generation};
 use testkit::csi::Fault;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
 use crate::node::{Elsewhere, Node};
 
@@ -139,6 +140,40 @@ async fn a_lost_answer_or_a_failing_driver_is_met_with_the_same_request_again() 
     }
     node.agent.container_gone("s1", "c1");
     node.agent.sandbox_over("s1", "its sandbox was stopped");
+    node.finish().await;
+}
+
+/// Both teardown calls of a driver that keeps nothing in mind.
+const UNDO: [&str; 2] = ["NodeUnpublishVolume", "NodeUnstageVolume"];
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: run by make test"]
+async fn not_found_for_a_mount_that_is_gone_is_the_end_of_a_release() {
+    let node = Node::start().await;
+    let sandbox = node.sandbox("s1", 1);
+    node.create_until(&sandbox, "c1").await;
+    for method in UNDO {
+        node.driver.fault(method, Fault::fail_after(Code::NotFound));
+    }
+    node.end("s1", "c1");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: run by make test"]
+async fn not_found_for_a_mount_that_is_there_releases_nothing() {
+    let node = Node::start().await;
+    let sandbox = node.sandbox("s1", 1);
+    node.create_until(&sandbox, "c1").await;
+    for method in UNDO {
+        node.driver.fault(method, Fault::fail(Code::NotFound));
+    }
+    node.end("s1", "c1");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let held = node.agent.held(&node.key()).await;
+    assert!(held.is_some(), "it is said to be released");
+    assert_eq!(node.driver.count("NodeUnstageVolume"), 0);
+    node.driver.clear_faults();
     node.finish().await;
 }
 

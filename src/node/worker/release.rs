@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::{Done, LOOK_AGAIN, LOOK_AGAIN_AT_FAULT, QUICK_REPEATS};
 use crate::{
-    csi::{CallError, Driver},
+    csi::{CallError, Driver, Outcome},
     error::{Error, Kind, Result},
     host::{
         crash::{self, CrashPoint},
@@ -182,10 +182,23 @@ impl Volume {
         let mut left = QUICK_REPEATS;
         let mut depth = usize::MAX;
         loop {
-            call().await?;
+            // A driver that keeps nothing in mind answers NOT_FOUND where an
+            // earlier try was carried out after all, and would do so for ever.
+            // That the mount is gone is for us to see.
+            let unknown = match call().await {
+                Err(e) if e.outcome == Outcome::Final && e.error.kind() == Kind::NotFound => {
+                    Some(e)
+                }
+                said => {
+                    said?;
+                    None
+                }
+            };
             let seen = self.see(path.to_owned()).await?;
-            if seen.is_nothing() {
-                return Ok(());
+            match unknown {
+                _ if seen.is_nothing() => return Ok(()),
+                Some(e) => return Err(e.into()),
+                None => {}
             }
             if seen.mounts.len() < depth {
                 depth = seen.mounts.len();

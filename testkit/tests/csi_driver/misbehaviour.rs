@@ -173,7 +173,7 @@ async fn a_clone_says_where_it_is_from_unless_the_source_is_ignored() {
     assert_eq!(missing.err().unwrap().code(), Code::NotFound);
     bench.driver.reconfigure(|o| o.ignore_content_source = true);
     let empty = caller.create_as(clone("d", &id)).await.unwrap();
-    assert!(empty.content_source == None);
+    assert!(empty.content_source.is_none());
     bench.assert_no_rule_broken();
 }
 

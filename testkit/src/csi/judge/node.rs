@@ -323,7 +323,7 @@ impl Judge {
         end: &End<'_, wire::NodeExpandVolumeResponse>,
     ) {
         let (id, path) = (&request.volume_id, &request.volume_path);
-        if end.heard() || end.is_final() {
+        if end.heard() || end.is_refusal() {
             let about = format!("NodeExpandVolume {id} on {} at {path}", at.node);
             self.tried.remove(&about);
         }

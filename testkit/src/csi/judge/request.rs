@@ -16,7 +16,7 @@ use actor_volumes::{
 };
 use prost::Message;
 
-use super::{At, Broken, Judgement, offered, rule};
+use super::{At, Broken, Judgement, offered, required, rule};
 use crate::csi::Options;
 
 /// What CSI promises for a string, and for a path.
@@ -39,6 +39,7 @@ pub(super) fn small(about: &str, field: &str, map: &HashMap<String, String>) -> 
 
 /// A path that a driver must accept, and that is not made of the volume's id.
 pub(super) fn path(about: &str, id: &str, path: &str) -> Judgement {
+    required(!path.is_empty(), about, "path")?;
     short(about, "a path", path)?;
     let plain = Path::new(path).is_absolute()
         && Path::new(path)
@@ -70,13 +71,9 @@ pub(super) fn capability(
     capability: Option<&wire::VolumeCapability>,
 ) -> Result<Mode, Broken> {
     let options = at.options;
-    rule(capability.is_some(), || {
-        format!("{about}: no volume_capability")
-    })?;
+    required(capability.is_some(), about, "volume_capability")?;
     let capability = capability.cloned().unwrap_or_default();
-    rule(capability.access_type.is_some(), || {
-        format!("{about}: no access_type")
-    })?;
+    required(capability.access_type.is_some(), about, "access_type")?;
     if let Some(AccessType::Mount(mount)) = &capability.access_type {
         short(about, "fs_type", &mount.fs_type)?;
         short(about, "volume_mount_group", &mount.volume_mount_group)?;

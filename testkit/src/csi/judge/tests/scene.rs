@@ -84,6 +84,18 @@ macro_rules! calls {
     )*};
 }
 
+/// Calls that change nothing.
+macro_rules! judgements {
+    ($($call:ident $request:ident;)*) => {$(
+        pub(super) fn $call(&mut self, change: impl FnOnce(&mut wire::$request)) -> Judged {
+            let mut request = self.$request();
+            change(&mut request);
+            let at = At { options: &self.options, node: self.node };
+            self.judge.$call(&at, &request)
+        }
+    )*};
+}
+
 #[allow(non_snake_case)] // the requests are called as their types
 impl Scene {
     pub(super) fn new(change: fn(&mut Options)) -> Self {
@@ -310,8 +322,6 @@ impl Scene {
         expand ControllerExpandVolumeRequest: expand,
             |j, _at, r, e| j.expanded(r, &e),
             |_| wire::ControllerExpandVolumeResponse::default();
-        validate ValidateVolumeCapabilitiesRequest: validate, |_j, _at, _r, e| drop::<End<'_, ()>>(e), |_| ();
-        list ListVolumesRequest: list, |_j, _at, _r, e| drop::<End<'_, ()>>(e), |_| ();
         stage NodeStageVolumeRequest: stage,
             |j, at, r, e| j.staged(&at, r, &e), |_| wire::NodeStageVolumeResponse {};
         unstage NodeUnstageVolumeRequest: unstage,
@@ -320,10 +330,15 @@ impl Scene {
             |j, at, r, e| j.published(&at, r, &e), |_| wire::NodePublishVolumeResponse {};
         unpublish NodeUnpublishVolumeRequest: unpublish,
             |j, at, r, e| j.unpublished(&at, r, &e), |_| wire::NodeUnpublishVolumeResponse {};
-        stats NodeGetVolumeStatsRequest: stats, |_j, _at, _r, e| drop::<End<'_, ()>>(e), |_| ();
         node_expand NodeExpandVolumeRequest: node_expand,
             |j, at, r, e| j.node_expanded(&at, r, &e),
             |_| wire::NodeExpandVolumeResponse::default();
+    }
+
+    judgements! {
+        validate ValidateVolumeCapabilitiesRequest;
+        list ListVolumesRequest;
+        stats NodeGetVolumeStatsRequest;
     }
 
     /// All calls up to this one went well.

@@ -106,6 +106,18 @@ fn what_failed_for_good_needs_no_undoing() {
 }
 
 #[test]
+fn exhausted_means_no_to_the_controller_and_maybe_to_a_node() {
+    let exhausted = Ending::Failed(Code::ResourceExhausted);
+    let mut s = Scene::new(plain);
+    s.ending(exhausted).create(|_| ()).unwrap();
+    s.create(|r| r.capacity_range = Some(size(5))).unwrap();
+
+    let mut s = Scene::new(plain);
+    s.staged().ending(exhausted).publish(|_| ()).unwrap();
+    breaks(s.unstage(|_| ()), "while it is published");
+}
+
+#[test]
 fn an_undoing_that_nobody_heard_of_is_not_done() {
     for ending in [
         Ending::Unheard,
