@@ -49,7 +49,18 @@ impl Volume {
             .await?;
         crash::hit(CrashPoint::PublishAnswered);
         let seen = self.see(target).await?;
-        self.check_published(&publication, &seen)?;
+        if let Err(broken) = self.check_published(&publication, &seen) {
+            if seen.hollow {
+                // What was staged was nothing: all of it is undone and made anew.
+                self.commit(|record| {
+                    if let Some(p) = record.publication_mut(scope) {
+                        p.phase = Phase::Undoing;
+                    }
+                })
+                .await;
+            }
+            return Err(broken);
+        }
         self.give_to_group(driver, &publication, &seen).await?;
         let mount = seen.mount().cloned();
         self.commit(|record| {

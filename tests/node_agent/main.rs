@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The node agent over real mounts, a real CSI driver double and a real listing.
+
+#![allow(clippy::unwrap_used)] // the whole file is a test
+
+mod asked;
+mod block;
+mod group;
+mod life;
+mod node;
+mod promises;
+mod repair;
+mod share;
