@@ -7,6 +7,7 @@
 mod actor;
 mod driver;
 mod file;
+mod helper;
 mod output;
 mod storage_class;
 mod template;
@@ -20,6 +21,8 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+
+pub use helper::Helper;
 
 use crate::{config, error::Error, model::DriverName, rpc::Client};
 
@@ -57,6 +60,9 @@ pub enum Command {
     ///
     /// Example: actor-volumes config --check /etc/actor-volumes/config.toml
     Config(Config),
+    /// Enter a mounted volume on behalf of the node agent.
+    #[command(subcommand, hide = true)]
+    Helper(Helper),
     /// A verb of the control plane.
     #[command(flatten)]
     Client(ClientCommand),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which mounts a container gets. Pure; the doors only translate it.
+//! Which mounts and devices a container gets. Pure; the doors only translate it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    model::{ContainerView, DnsLabel, Grant, GrantMount, GrantVolume},
+    model::{ContainerView, DnsLabel, Grant, GrantDevice, GrantMount, GrantVolume, VolumeMode},
 };
 
 /// A bind mount that a container must have.
@@ -22,21 +22,52 @@ pub struct MountNeed {
     pub read_only: bool,
 }
 
-/// The mounts of this container, parents before what is below them.
+/// A block device that a container must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceNeed {
+    /// The path inside the container.
+    pub path: String,
+    /// The device's numbers.
+    pub major: u32,
+    /// The device's numbers.
+    pub minor: u32,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// What a container must have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Parents before what is below them.
+    pub mounts: Vec<MountNeed>,
+    /// In the order of the grant.
+    pub devices: Vec<DeviceNeed>,
+}
+
+/// Where a volume is shown on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The published path.
+    pub path: PathBuf,
+    /// The numbers, where it is a block device.
+    pub device: Option<(u32, u32)>,
+}
+
+/// What this container must have.
 ///
-/// `published` tells where each volume is shown on the host. A destination that
-/// is one of the container's own, or would hide one, is refused.
-pub fn mounts(
+/// `published` tells where each volume is shown on the host. A path that is one
+/// of the container's own mounts, or would hide one, is refused.
+pub fn needs(
     grant: &Grant,
-    published: &BTreeMap<DnsLabel, PathBuf>,
+    published: &BTreeMap<DnsLabel, Shown>,
     container: &ContainerView,
-) -> Result<Vec<MountNeed>> {
+) -> Result<Needs> {
     let own: Vec<_> = container
         .mounts
         .iter()
         .map(|mount| (clean(&mount.destination), &mount.destination))
         .collect();
-    let mut needs = Vec::new();
+    let mut mounts = Vec::new();
     for mount in applying(grant, &container.name) {
         let destination = clean(&mount.mount_path);
         if let Some((_, hidden)) = own.iter().find(|(path, _)| path.starts_with(&destination)) {
@@ -48,29 +79,83 @@ pub fn mounts(
                 mount.volume, mount.mount_path
             )));
         }
-        let source = published.get(&mount.volume).ok_or_else(|| {
-            Error::internal(format!(
-                "cannot mount volume {} at {} of container {}: no path is published for it",
-                mount.volume, mount.mount_path, container.name
-            ))
-        })?;
-        needs.push((destination, mount, source));
+        let (volume, shown) = find(grant, published, &mount.volume)?;
+        if volume.volume_mode == VolumeMode::Block {
+            return Err(wrong_kind(
+                &mount.volume,
+                "a block device, not to be mounted",
+            ));
+        }
+        let need = MountNeed {
+            destination: mount.mount_path.clone(),
+            source: shown.path.clone(),
+            read_only: mount.read_only || volume.access_mode.is_read_only(),
+        };
+        mounts.push((destination, need));
     }
     // The order of paths goes part by part: a parent is less than its children.
-    needs.sort_by(|one, other| one.0.cmp(&other.0));
-    Ok(needs
-        .into_iter()
-        .map(|(_, mount, source)| MountNeed {
-            destination: mount.mount_path.clone(),
-            source: source.clone(),
-            read_only: mount.read_only,
-        })
-        .collect())
+    mounts.sort_by(|one, other| one.0.cmp(&other.0));
+    let mut devices = Vec::new();
+    for device in devices_for(grant, &container.name) {
+        let path = clean(&device.device_path);
+        let own = own.iter().map(|(at, shown)| (at, shown.as_str()));
+        let ours = mounts
+            .iter()
+            .map(|(at, need)| (at, need.destination.as_str()));
+        if let Some((_, other)) = own.chain(ours).find(|(at, _)| clash(&path, at)) {
+            return Err(Error::invalid(format!(
+                "cannot show volume {} at {} of container {}: there is a mount at {other}: choose another devicePath in the template, below /dev",
+                device.volume, device.device_path, container.name
+            )));
+        }
+        let (volume, shown) = find(grant, published, &device.volume)?;
+        let Some((major, minor)) = shown.device else {
+            return Err(wrong_kind(&device.volume, "no block device"));
+        };
+        devices.push(DeviceNeed {
+            path: device.device_path.clone(),
+            major,
+            minor,
+            read_only: volume.access_mode.is_read_only(),
+        });
+    }
+    Ok(Needs {
+        mounts: mounts.into_iter().map(|(_, need)| need).collect(),
+        devices,
+    })
+}
+
+/// Whether a device there would hide the mount, or be made in it: the runtime
+/// makes devices after the mounts, and those in /dev belong there.
+fn clash(device: &Path, mount: &Path) -> bool {
+    mount.starts_with(device)
+        || (device.starts_with(mount) && mount != Path::new("/") && mount != Path::new("/dev"))
+}
+
+fn find<'a>(
+    grant: &'a Grant,
+    published: &'a BTreeMap<DnsLabel, Shown>,
+    name: &DnsLabel,
+) -> Result<(&'a GrantVolume, &'a Shown)> {
+    let volume = grant.volumes.iter().find(|v| v.name == *name);
+    volume.zip(published.get(name)).ok_or_else(|| {
+        Error::internal(format!(
+            "cannot give volume {name} to a container: no path is published for it"
+        ))
+    })
+}
+
+fn wrong_kind(name: &DnsLabel, what: &str) -> Error {
+    Error::internal(format!(
+        "cannot give volume {name} to a container: what is published is {what}"
+    ))
 }
 
 /// The volumes that a container of this name needs, in the order of the grant.
 pub fn volumes_for<'g>(grant: &'g Grant, container_name: &str) -> Vec<&'g GrantVolume> {
-    let needed: BTreeSet<_> = applying(grant, container_name).map(|m| &m.volume).collect();
+    let mounted = applying(grant, container_name).map(|m| &m.volume);
+    let shown = devices_for(grant, container_name).map(|d| &d.volume);
+    let needed: BTreeSet<_> = mounted.chain(shown).collect();
     grant
         .volumes
         .iter()
@@ -89,6 +174,16 @@ pub fn options(need: &MountNeed) -> Vec<String> {
 fn applying<'g>(grant: &'g Grant, name: &str) -> impl Iterator<Item = &'g GrantMount> {
     grant.mounts.iter().filter(move |mount| {
         mount
+            .container
+            .as_ref()
+            .is_none_or(|container| container.as_str() == name)
+    })
+}
+
+/// The devices of the grant for a container of this name.
+fn devices_for<'g>(grant: &'g Grant, name: &str) -> impl Iterator<Item = &'g GrantDevice> {
+    grant.devices.iter().filter(move |device| {
+        device
             .container
             .as_ref()
             .is_none_or(|container| container.as_str() == name)

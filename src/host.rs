@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every system call, and the only room that may hold unsafe code.
 
+pub mod crash;
+pub mod device;
 pub mod durable;
+pub mod enter;
 pub mod holders;
 pub mod mount;
 pub mod mountinfo;

@@ -9,15 +9,21 @@
 mod admit;
 mod agent;
 mod budget;
+mod expand;
+mod health;
+mod helper;
+mod join;
 mod layout;
 pub mod plan;
 mod proof;
 mod record;
 mod records;
+mod stats;
 mod sweep;
 mod volume;
 mod worker;
 
 pub use agent::{Agent, Authority, NodeSettings, Ports};
+pub use helper::HelperAnswer;
 pub use layout::Layout;
 pub use record::{Phase, Publication, Staging, VolumeRecord};

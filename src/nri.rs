@@ -24,12 +24,15 @@ pub use event::EventMask;
 pub use plugin::{Plugin, RuntimeInfo};
 pub use session::{SessionConfig, Status, run};
 
-use crate::proto::nri::{ContainerAdjustment, Mount};
+use crate::proto::nri::{ContainerAdjustment, LinuxContainerAdjustment, LinuxDevice, Mount};
 
-/// The adjustment that adds these mounts and nothing else.
-pub fn adjust(mounts: impl IntoIterator<Item = Mount>) -> ContainerAdjustment {
+/// The adjustment that adds these mounts and devices and nothing else.
+pub fn adjust(mounts: Vec<Mount>, devices: Vec<LinuxDevice>) -> ContainerAdjustment {
+    // An adjustment of what only Linux has is sent where there is one alone.
+    let linux = (!devices.is_empty()).then_some(LinuxContainerAdjustment { devices });
     ContainerAdjustment {
-        mounts: mounts.into_iter().collect(),
+        mounts,
+        linux,
         ..Default::default()
     }
 }

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! NRI events translated into scope events of the node agent, and mounts into
-//! adjustments. Nothing is decided here.
+//! NRI events translated into scope events of the node agent, and what a
+//! container needs into adjustments. Nothing is decided here.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
-    delivery::{self, MountNeed},
+    delivery::{self, DeviceNeed, MountNeed},
     error::{Error, Result},
     model::{ContainerView, SandboxView, ViewMount},
     node::Agent,
     nri::{self, EventMask, Plugin, RuntimeInfo},
-    proto::nri::{Container, ContainerAdjustment, Mount, PodSandbox},
+    proto::nri::{
+        Container, ContainerAdjustment, LinuxDevice, Mount, OptionalFileMode, PodSandbox,
+    },
     telemetry::Metrics,
 };
 
@@ -97,8 +99,9 @@ impl Plugin for VolumePlugin {
             .agent
             .container_created(&sandbox, &container, until.into_std())
             .await?;
-        let mounts = needs.iter().map(mount).collect::<Result<Vec<_>>>()?;
-        Ok(nri::adjust(mounts))
+        let mounts = needs.mounts.iter().map(mount).collect::<Result<_>>()?;
+        let devices = needs.devices.iter().map(device).collect();
+        Ok(nri::adjust(mounts, devices))
     }
 
     // Not subscribed to: the mounts are the runtime's from here on.
@@ -173,4 +176,18 @@ fn mount(need: &MountNeed) -> Result<Mount> {
         source: source.into(),
         options: delivery::options(need),
     })
+}
+
+/// The runtime makes the node, and lets the container's control group use it.
+fn device(need: &DeviceNeed) -> LinuxDevice {
+    LinuxDevice {
+        path: need.path.clone(),
+        r#type: "b".into(),
+        major: need.major.into(),
+        minor: need.minor.into(),
+        file_mode: Some(OptionalFileMode {
+            value: if need.read_only { 0o440 } else { 0o660 },
+        }),
+        ..Default::default()
+    }
 }

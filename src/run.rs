@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The composition root: the only place that knows all rooms.
 
+mod helper;
 mod ports;
 mod serve;
 
@@ -55,6 +56,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             }
             None => print!("{}", Config::print_default()),
         },
+        Command::Helper(what) => return Ok(helper::help(&what)),
         Command::Client(command) => {
             return runtime(Threads::One)?.block_on(cli::run_client(&cli.socket, command));
         }

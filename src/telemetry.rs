@@ -3,9 +3,11 @@
 
 mod http;
 mod metrics;
+mod usage;
 
 pub use http::serve;
 pub use metrics::Metrics;
+pub use usage::{Fullness, OfVolume, Usage};
 
 use crate::{
     config::Log,

@@ -40,7 +40,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "control",
-        &["api", "csi", "error", "model", "proto", "rpc", "secret"],
+        &[
+            "api", "csi", "error", "host", "model", "proto", "rpc", "secret",
+        ],
     ),
     (
         "nri_plugin",

@@ -14,13 +14,14 @@ use actor_volumes::{
     api::annotation,
     cri::Cri,
     csi::{CreateVolume, DriverConfig, Registry, VolumeCapability},
-    delivery::MountNeed,
+    delivery::Needs,
     error::{Kind, Result},
     model::{
         AccessMode, ActorUid, Audience, ContainerView, Generation, Grant, GrantActor, GrantMount,
         GrantVolume, SandboxView, VolumeKey, VolumeMode, VolumeUid,
     },
     node::{Agent, Authority, Layout, NodeSettings, Ports},
+    secret::Vault,
     telemetry::Metrics,
 };
 use testkit::{
@@ -116,11 +117,15 @@ impl Node {
             wait_percent: 100,
             member_grace: Duration::from_millis(200),
             sweep_interval: Duration::from_millis(200),
+            stats_interval: Duration::ZERO,
+            probe_interval: Duration::ZERO,
+            helper: env!("CARGO_BIN_EXE_actor-volumes").into(),
         };
         let ports = Ports {
             drivers,
             cri: Cri::new(dir.join("cri.sock"), Duration::from_secs(5)),
             authority: Arc::new(Believing),
+            vault: Vault::default(),
             metrics: Arc::new(Metrics::default()),
         };
         let agent = Agent::start(settings, ports, shutdown.clone()).unwrap();
@@ -168,7 +173,7 @@ impl Node {
         }
     }
 
-    async fn create(&self, sandbox: &SandboxView, container: &str) -> Result<Vec<MountNeed>> {
+    async fn create(&self, sandbox: &SandboxView, container: &str) -> Result<Needs> {
         let container = ContainerView {
             id: container.into(),
             sandbox: sandbox.id.clone(),
@@ -186,7 +191,7 @@ impl Node {
         let start = Instant::now();
         loop {
             match self.create(sandbox, container).await {
-                Ok(needs) => return needs[0].source.clone(),
+                Ok(needs) => return needs.mounts[0].source.clone(),
                 Err(error) if start.elapsed() > SOON => panic!("{error:?}"),
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }

@@ -104,7 +104,7 @@ async fn a_long_adjustment_goes_out_in_frames_that_go_can_read() {
     let mounts: Vec<Mount> = (0..500)
         .map(|n| mount(&format!("/volumes/{n:04}"), &"s".repeat(300)))
         .collect();
-    let answer = actor_volumes::nri::adjust(mounts);
+    let answer = actor_volumes::nri::adjust(mounts, Vec::new());
     assert!(answer.encoded_len() > 150_000);
     let session = house.start(Recorder::default().creates(move |_, _| {
         let answer = answer.clone();

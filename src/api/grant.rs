@@ -3,7 +3,10 @@
 
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 pub use wire::parse;
 
@@ -11,13 +14,16 @@ use super::rule::{self, MAX_MOUNTS, MAX_STRING_BYTES, MAX_VOLUMES, check_mount_p
 use crate::{
     error::{Error, Result},
     model::{
-        AccessMode, Audience, DnsLabel, Generation, Grant, GrantVolume, NodeName, SandboxView,
-        VolumeMode, check_subdomain,
+        Audience, DnsLabel, Generation, Grant, GrantVolume, NodeName, SandboxView, VolumeMode,
+        check_subdomain,
     },
 };
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
+
+/// The largest group id that Kubernetes takes as an fsGroup.
+const MAX_GID: u32 = i32::MAX as u32;
 
 /// Checks everything that the types alone do not hold.
 pub fn check(grant: &Grant) -> Result<()> {
@@ -43,14 +49,17 @@ pub fn check(grant: &Grant) -> Result<()> {
             grant.mounts.len()
         )));
     }
-    if !grant.devices.is_empty() {
-        return Err(unsupported("devices"));
+    if grant.devices.len() > MAX_MOUNTS {
+        return Err(Error::invalid(format!(
+            "devices names {} devices: at most {MAX_MOUNTS}",
+            grant.devices.len()
+        )));
     }
     for (index, volume) in grant.volumes.iter().enumerate() {
         check_volume(volume).map_err(|e| e.context(format_args!("volumes[{index}]")))?;
     }
     check_unique(&grant.volumes)?;
-    check_mounts(grant)
+    check_places(grant)
 }
 
 fn check_audience(audience: &Audience) -> Result<()> {
@@ -73,28 +82,36 @@ fn check_volume(volume: &GrantVolume) -> Result<()> {
             "volumeId must have 1 to {MAX_STRING_BYTES} bytes"
         )));
     }
-    if volume.volume_mode == VolumeMode::Block {
-        return Err(unsupported("volumeMode Block"));
-    }
-    if !matches!(
-        volume.access_mode,
-        AccessMode::SingleNodeSingleWriter | AccessMode::SingleNodeWriter
-    ) {
-        return Err(unsupported(&format!(
-            "accessMode {}",
-            volume.access_mode.as_str()
+    check_mount_group(volume)?;
+    if let Some(use_) = volume.secret_refs.keys().find(|u| !u.is_of_node()) {
+        return Err(Error::invalid(format!(
+            "secretRefs names {}, which is no call of a node",
+            use_.as_camel_case()
         )));
-    }
-    if !volume.mount_group.is_empty() {
-        return Err(unsupported("mountGroup"));
-    }
-    if !volume.secret_refs.is_empty() {
-        return Err(unsupported("secretRefs"));
     }
     rule::check_fs_type(&volume.fs_type).map_err(|r| broken("fsType", r))?;
     rule::check_mount_flags(&volume.mount_flags).map_err(|r| broken("mountFlags", r))?;
     rule::check_map(&volume.volume_context).map_err(|r| broken("volumeContext", r))?;
     rule::check_map(&volume.publish_context).map_err(|r| broken("publishContext", r))
+}
+
+/// The group is sent as text, so that there is one way to write it.
+fn check_mount_group(volume: &GrantVolume) -> Result<()> {
+    let group = &volume.mount_group;
+    if group.is_empty() {
+        return Ok(());
+    }
+    if volume.volume_mode == VolumeMode::Block {
+        return Err(Error::invalid(
+            "mountGroup is for a volume with files, and volumeMode is Block",
+        ));
+    }
+    match group.parse::<u32>() {
+        Ok(gid) if (1..=MAX_GID).contains(&gid) && gid.to_string() == *group => Ok(()),
+        _ => Err(Error::invalid(format!(
+            "mountGroup {group:?} must be a number from 1 to {MAX_GID}, without a sign or leading zeros"
+        ))),
+    }
 }
 
 fn check_unique(volumes: &[GrantVolume]) -> Result<()> {
@@ -121,40 +138,101 @@ fn check_unique(volumes: &[GrantVolume]) -> Result<()> {
     Ok(())
 }
 
-fn check_mounts(grant: &Grant) -> Result<()> {
-    let mut unmounted: BTreeSet<&DnsLabel> = grant.volumes.iter().map(|v| &v.name).collect();
-    let names = unmounted.clone();
+/// Every volume has a place in a container, of its own kind: files are mounted,
+/// a block device is shown. No two share a path in one container.
+fn check_places(grant: &Grant) -> Result<()> {
+    let modes: BTreeMap<&DnsLabel, VolumeMode> = grant
+        .volumes
+        .iter()
+        .map(|v| (&v.name, v.volume_mode))
+        .collect();
+    let mut placed = BTreeSet::new();
     let mut paths: BTreeMap<&str, Vec<Option<&DnsLabel>>> = BTreeMap::new();
-    for (index, mount) in grant.mounts.iter().enumerate() {
-        let refuse = |reason: String| Err(Error::invalid(format!("mounts[{index}]: {reason}")));
-        if !names.contains(&mount.volume) {
-            return refuse(format!("{} is no volume of this grant", mount.volume));
+    for place in places(grant) {
+        let refuse = |reason: String| Err(Error::invalid(format!("{place}: {reason}")));
+        match modes.get(place.volume) {
+            None => return refuse(format!("{} is no volume of this grant", place.volume)),
+            Some(mode) if *mode != place.mode => {
+                return refuse(format!(
+                    "volume {} has volumeMode {mode:?}: give it {}",
+                    place.volume,
+                    match mode {
+                        VolumeMode::Block => "devices and no mounts",
+                        VolumeMode::Filesystem => "mounts and no devices",
+                    }
+                ));
+            }
+            Some(_) => {}
         }
-        unmounted.remove(&mount.volume);
-        if let Err(reason) = check_mount_path(&mount.mount_path) {
-            return refuse(format!("mountPath {reason}"));
+        placed.insert(place.volume);
+        if let Err(reason) = check_mount_path(place.path) {
+            return refuse(format!("{} {reason}", place.field));
         }
-        if !mount.sub_path.is_empty() {
-            return Err(unsupported("subPath").context(format_args!("mounts[{index}]")));
-        }
-        let container = mount.container.as_ref();
-        let users = paths.entry(&mount.mount_path).or_default();
-        if users.iter().any(|other| overlap(*other, container)) {
+        let users = paths.entry(place.path).or_default();
+        if users.iter().any(|other| overlap(*other, place.container)) {
             return refuse(format!(
-                "mountPath {:?} is there twice for {}",
-                mount.mount_path,
-                container.map_or("every container".to_owned(), |c| format!("container {c}"))
+                "{} {:?} is there twice for {}",
+                place.field,
+                place.path,
+                place
+                    .container
+                    .map_or("every container".to_owned(), |c| format!("container {c}"))
             ));
         }
-        users.push(container);
+        users.push(place.container);
     }
-    match unmounted.first() {
+    if let Some(index) = grant.mounts.iter().position(|m| !m.sub_path.is_empty()) {
+        return Err(unsupported("subPath").context(format_args!("mounts[{index}]")));
+    }
+    match grant.volumes.iter().find(|v| !placed.contains(&v.name)) {
         None => Ok(()),
-        Some(name) => Err(Error::invalid(format!("volume {name} has no mount"))),
+        Some(v) => Err(Error::invalid(match v.volume_mode {
+            VolumeMode::Filesystem => format!("volume {} has no mount", v.name),
+            VolumeMode::Block => format!("volume {} has no device", v.name),
+        })),
     }
 }
 
-/// Whether two mounts may meet in one container; no name stands for every name.
+/// A mount or a device.
+struct Place<'g> {
+    list: &'static str,
+    index: usize,
+    field: &'static str,
+    mode: VolumeMode,
+    container: Option<&'g DnsLabel>,
+    volume: &'g DnsLabel,
+    path: &'g str,
+}
+
+fn places(grant: &Grant) -> impl Iterator<Item = Place<'_>> {
+    let mounts = grant.mounts.iter().enumerate().map(|(index, m)| Place {
+        list: "mounts",
+        index,
+        field: "mountPath",
+        mode: VolumeMode::Filesystem,
+        container: m.container.as_ref(),
+        volume: &m.volume,
+        path: &m.mount_path,
+    });
+    let devices = grant.devices.iter().enumerate().map(|(index, d)| Place {
+        list: "devices",
+        index,
+        field: "devicePath",
+        mode: VolumeMode::Block,
+        container: d.container.as_ref(),
+        volume: &d.volume,
+        path: &d.device_path,
+    });
+    mounts.chain(devices)
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.list, self.index)
+    }
+}
+
+/// Whether two places may meet in one container; no name stands for every name.
 fn overlap(one: Option<&DnsLabel>, other: Option<&DnsLabel>) -> bool {
     one.is_none() || other.is_none() || one == other
 }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     error::Result,
+    host::crash::{self, CrashPoint},
     model::{ActorRef, VolumeUid},
 };
 
@@ -195,7 +196,10 @@ impl Control {
                 return;
             }
         };
+        let points = crash_points(step);
+        hit(points, 0);
         let outcome = effect::carry_out(self, cell, &at, step).await;
+        hit(points, 1);
         if outcome == Outcome::NotPublished {
             let later = Timestamp::now() + ASK_LATER;
             if let Ok(mut inner) = cell.lock().await {
@@ -203,6 +207,7 @@ impl Control {
             }
         }
         self.record_outcome(cell, step, outcome).await;
+        hit(points, 2);
     }
 
     fn pause(&self, failures: u32) -> Duration {
@@ -263,5 +268,39 @@ pub(super) fn describe(trouble: &Trouble) -> String {
     match trouble.next_try {
         Some(_) => format!("{} (failed tries: {})", trouble.message, trouble.attempts),
         None => trouble.message.clone(),
+    }
+}
+
+/// The crash points of a step's call: intended, answered, recorded.
+fn crash_points(step: &Step) -> Option<[CrashPoint; 3]> {
+    use CrashPoint as Point;
+    match step {
+        Step::Create { .. } => Some([
+            Point::CreateIntended,
+            Point::CreateAnswered,
+            Point::CreateRecorded,
+        ]),
+        Step::Attach { .. } => Some([
+            Point::ControllerPublishIntended,
+            Point::ControllerPublishAnswered,
+            Point::ControllerPublishRecorded,
+        ]),
+        Step::Detach { .. } => Some([
+            Point::ControllerUnpublishIntended,
+            Point::ControllerUnpublishAnswered,
+            Point::ControllerUnpublishRecorded,
+        ]),
+        Step::Delete { .. } => Some([
+            Point::DeleteIntended,
+            Point::DeleteAnswered,
+            Point::DeleteRecorded,
+        ]),
+        _ => None,
+    }
+}
+
+fn hit(points: Option<[CrashPoint; 3]>, which: usize) {
+    if let Some(points) = points {
+        crash::hit(points[which]);
     }
 }

@@ -45,7 +45,7 @@ impl Control {
         if let Some(within) = wait {
             wait_until_large(&cell, uid, within).await?;
         }
-        self.volume(uid).await
+        self.show(self.stored_volume(uid).await?).await
     }
 
     async fn check_class(&self, volume: &VolumeRecord) -> Result<()> {

@@ -115,7 +115,7 @@ impl Control {
     }
 
     /// The volume as its actor's cell has it; a retained one as the store does.
-    async fn show(&self, stored: VolumeRecord) -> Result<VolumeView> {
+    pub(super) async fn show(&self, stored: VolumeRecord) -> Result<VolumeView> {
         if let Ok(cell) = self.cell(&stored.actor) {
             let inner = cell.lock().await?;
             if let Some(volume) = inner.state.volumes.get(&stored.uid) {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     error::Kind,
-    model::{AccessMode, Audience, Generation, GrantActor, ViewMount, VolumeMode},
+    model::{AccessMode, Audience, Generation, GrantActor, ViewMount},
 };
 
 fn label(text: &str) -> DnsLabel {
@@ -53,10 +53,31 @@ fn grant(mounts: &[(Option<&str>, &str, &str)]) -> Grant {
     }
 }
 
-fn published() -> BTreeMap<DnsLabel, PathBuf> {
-    ["v1", "v2"]
-        .map(|v| (label(v), PathBuf::from(format!("/pub/{v}"))))
-        .into()
+fn published() -> BTreeMap<DnsLabel, Shown> {
+    let shown = |volume: &str, device| {
+        let path = PathBuf::from(format!("/pub/{volume}"));
+        (label(volume), Shown { path, device })
+    };
+    [
+        shown("v1", None),
+        shown("v2", None),
+        shown("raw", Some((7, 3))),
+    ]
+    .into()
+}
+
+/// With the block volume `raw` at this path.
+fn with_device(mut grant: Grant, path: &str) -> Grant {
+    let mut raw = grant.volumes[0].clone();
+    raw.name = label("raw");
+    raw.volume_mode = VolumeMode::Block;
+    grant.volumes.push(raw);
+    grant.devices.push(GrantDevice {
+        container: Some(label("a")),
+        volume: label("raw"),
+        device_path: path.into(),
+    });
+    grant
 }
 
 fn container(name: &str, own: &[&str]) -> ContainerView {
@@ -74,12 +95,13 @@ fn container(name: &str, own: &[&str]) -> ContainerView {
 }
 
 fn destinations(grant: &Grant, name: &str) -> Vec<String> {
-    mounts(
+    needs(
         grant,
         &published(),
         &container(name, &["/proc", "/etc/hosts"]),
     )
     .unwrap()
+    .mounts
     .into_iter()
     .map(|need| need.destination)
     .collect()
@@ -104,7 +126,9 @@ fn a_container_gets_its_own_mounts_and_those_for_every_container() {
 fn source_and_access_come_with_the_mount() {
     let mut grant = grant(&[(None, "v2", "/ro"), (None, "v1", "/rw")]);
     grant.mounts[0].read_only = true;
-    let needs = mounts(&grant, &published(), &container("a", &[])).unwrap();
+    let needs = needs(&grant, &published(), &container("a", &[]))
+        .unwrap()
+        .mounts;
     assert_eq!(needs[0].source, Path::new("/pub/v2"));
     assert_eq!(options(&needs[0]), ["rbind", "rprivate", "ro"]);
     assert_eq!(needs[1].source, Path::new("/pub/v1"));
@@ -138,7 +162,7 @@ fn what_would_hide_an_own_mount_is_refused_with_both_names() {
         ("/data", "/../data"),
     ] {
         let grant = grant(&[(None, "v1", path)]);
-        let error = mounts(&grant, &published(), &container("a", &["/ok", own])).unwrap_err();
+        let error = needs(&grant, &published(), &container("a", &["/ok", own])).unwrap_err();
         assert_eq!(error.kind(), Kind::InvalidInput);
         let text = error.to_string();
         assert!(text.contains(path) && text.contains(own), "{text}");
@@ -154,7 +178,7 @@ fn a_mount_beside_or_below_an_own_mount_is_fine() {
         ("/data", "/"),
     ] {
         let grant = grant(&[(None, "v1", path)]);
-        assert!(mounts(&grant, &published(), &container("a", &[own])).is_ok());
+        assert!(needs(&grant, &published(), &container("a", &[own])).is_ok());
     }
 }
 
@@ -167,7 +191,7 @@ fn a_mount_for_another_container_does_not_conflict() {
 #[test]
 fn a_volume_that_is_not_published_is_never_left_out() {
     let grant = grant(&[(None, "v1", "/data"), (None, "v3", "/more")]);
-    let error = mounts(&grant, &published(), &container("a", &[])).unwrap_err();
+    let error = needs(&grant, &published(), &container("a", &[])).unwrap_err();
     assert_eq!(error.kind(), Kind::Internal);
     assert!(error.to_string().contains("v3"), "{error}");
 }
@@ -176,6 +200,55 @@ fn a_volume_that_is_not_published_is_never_left_out() {
 fn a_sub_path_is_never_taken_for_the_whole_volume() {
     let mut grant = grant(&[(None, "v1", "/data")]);
     grant.mounts[0].sub_path = "x".into();
-    let error = mounts(&grant, &published(), &container("a", &[])).unwrap_err();
+    let error = needs(&grant, &published(), &container("a", &[])).unwrap_err();
     assert_eq!(error.kind(), Kind::Unimplemented);
+}
+
+#[test]
+fn a_block_volume_is_a_device_of_the_containers_that_have_it() {
+    let grant = with_device(grant(&[(None, "v1", "/data")]), "/dev/xvda");
+    let own = ["/dev", "/dev/shm", "/proc"];
+    let given = needs(&grant, &published(), &container("a", &own)).unwrap();
+    let device = DeviceNeed {
+        path: "/dev/xvda".into(),
+        major: 7,
+        minor: 3,
+        read_only: false,
+    };
+    assert_eq!(given.devices, [device]);
+    assert_eq!(given.mounts.len(), 1);
+    let names = |name: &str| volumes_for(&grant, name).len();
+    assert_eq!((names("a"), names("b")), (2, 1));
+    let other = needs(&grant, &published(), &container("b", &own)).unwrap();
+    assert_eq!(other.devices, []);
+}
+
+#[test]
+fn a_device_is_never_made_in_a_mount() {
+    for path in ["/data/disk", "/data", "/proc/disk", "/dev/shm/disk"] {
+        let grant = with_device(grant(&[(None, "v1", "/data")]), path);
+        let own = ["/dev", "/dev/shm", "/proc"];
+        let error = needs(&grant, &published(), &container("a", &own)).unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidInput);
+        assert!(error.to_string().contains(path), "{error}");
+    }
+}
+
+#[test]
+fn a_volume_that_nobody_may_write_is_given_read_only() {
+    let mut grant = with_device(grant(&[(None, "v1", "/data")]), "/dev/xvda");
+    for volume in &mut grant.volumes {
+        volume.access_mode = AccessMode::MultiNodeReaderOnly;
+    }
+    let given = needs(&grant, &published(), &container("a", &[])).unwrap();
+    assert!(given.mounts[0].read_only && given.devices[0].read_only);
+}
+
+#[test]
+fn what_is_published_must_be_of_the_kind_that_was_asked_for() {
+    let grant = with_device(grant(&[(None, "v1", "/data")]), "/dev/xvda");
+    let mut published = published();
+    published.get_mut(&label("raw")).unwrap().device = None;
+    let error = needs(&grant, &published, &container("a", &[])).unwrap_err();
+    assert!(error.to_string().contains("no block device"), "{error}");
 }

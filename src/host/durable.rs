@@ -9,6 +9,8 @@ use std::{
     path::Path,
 };
 
+use super::crash::{self, CrashPoint};
+
 /// Replaces the file's content: after a crash it is the old or the new one, whole.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let parent = parent(path)?;
@@ -21,8 +23,25 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
+    crash::hit(CrashPoint::RecordWritten);
     fs::rename(&temporary, path)?;
+    crash::hit(CrashPoint::RecordRenamed);
     sync_dir(parent)
+}
+
+/// Removes what a driver may have left at a target path: an empty directory or
+/// an empty file, with nothing mounted there. Whatever has content stays, and is
+/// an error.
+pub fn remove_empty(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() && found.len() == 0 => {
+            same_file_system(&found, path)?;
+            fs::remove_file(path)
+        }
+        Ok(_) => remove_empty_dir(path),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// Removes the file; it is no error if there is none.
@@ -51,11 +70,15 @@ pub fn remove_empty_dir(path: &Path) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e),
     };
-    let parent = fs::symlink_metadata(parent(path)?)?;
-    if found.dev() != parent.dev() {
-        return Err(io::Error::other("another file system is mounted there"));
-    }
+    same_file_system(&found, path)?;
     fs::remove_dir(path)
+}
+
+fn same_file_system(found: &fs::Metadata, path: &Path) -> io::Result<()> {
+    if found.dev() == fs::symlink_metadata(parent(path)?)?.dev() {
+        return Ok(());
+    }
+    Err(io::Error::other("another file system is mounted there"))
 }
 
 fn sync_dir(path: &Path) -> io::Result<()> {
@@ -95,5 +118,20 @@ mod tests {
         fs::remove_file(inner.join("data")).unwrap();
         remove_empty_dir(&inner).unwrap();
         remove_empty_dir(&inner).unwrap();
+    }
+
+    #[test]
+    fn an_empty_file_goes_and_one_with_content_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        fs::write(&file, b"x").unwrap();
+        assert!(remove_empty(&file).is_err());
+        assert_eq!(fs::read(&file).unwrap(), b"x");
+        fs::write(&file, b"").unwrap();
+        remove_empty(&file).unwrap();
+        remove_empty(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        remove_empty(&file).unwrap();
+        assert!(!file.exists());
     }
 }

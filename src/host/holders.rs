@@ -16,8 +16,8 @@ pub struct Holder {
     pub pid: u32,
     /// Its command name, for people.
     pub command: String,
-    /// Where it sees the volume, for people; none: it may not be looked at.
-    pub mount_point: Option<String>,
+    /// How it holds the volume, for people.
+    pub how: String,
 }
 
 /// Looks through the mount namespaces of all processes.
@@ -64,7 +64,10 @@ pub fn find(
             Err(e) if gone(&e) => continue,
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 match in_control_group(pid, containers) {
-                    Ok(true) => return Ok(Some(holder(pid, None))),
+                    Ok(true) => {
+                        let how = "is of the scope, and its mounts may not be looked at";
+                        return Ok(Some(of(pid, how.into())));
+                    }
                     Ok(false) => continue,
                     Err(e) if gone(&e) => continue,
                     Err(e) => return Err(e),
@@ -81,23 +84,25 @@ pub fn find(
             .iter()
             .find(|m| volume.contains(&m.identity) && !known.contains(&m.mount_point.as_path()));
         if let Some(mount) = holds {
-            return Ok(Some(holder(pid, Some(&mount.mount_point))));
+            let how = format!("has it at {}", mount.mount_point.display());
+            return Ok(Some(of(pid, how)));
         }
     }
     Ok(None)
 }
 
-fn holder(pid: u32, mount_point: Option<&Path>) -> Holder {
+/// This process as a holder.
+pub(super) fn of(pid: u32, how: String) -> Holder {
     let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Holder {
         pid,
         command: command.trim_end().to_owned(),
-        mount_point: mount_point.map(|p| p.display().to_string()),
+        how,
     }
 }
 
 /// Whether the process is in a control group named after one of the containers.
-fn in_control_group(pid: u32, containers: &[String]) -> io::Result<bool> {
+pub(super) fn in_control_group(pid: u32, containers: &[String]) -> io::Result<bool> {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     Ok(containers.iter().any(|id| groups.contains(id.as_str())))
 }
@@ -106,7 +111,8 @@ fn namespace(pid: &str) -> io::Result<std::path::PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/ns/mnt"))
 }
 
-fn gone(error: &io::Error) -> bool {
+/// Whether the error says that the process has ended.
+pub(super) fn gone(error: &io::Error) -> bool {
     // ENOENT and ESRCH: it ended. EINVAL: mountinfo of a process past exit_mm.
     error.kind() == io::ErrorKind::NotFound
         || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
@@ -115,11 +121,7 @@ fn gone(error: &io::Error) -> bool {
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "process {} ({}) ", self.pid, self.command)?;
-        match &self.mount_point {
-            Some(at) => write!(f, "has it at {at}"),
-            None => f.write_str("is of the scope, and its mounts may not be looked at"),
-        }
+        write!(f, "process {} ({}) {}", self.pid, self.command, self.how)
     }
 }
 

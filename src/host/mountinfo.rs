@@ -23,10 +23,14 @@ pub struct Identity {
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// Its id, of which a new mount is no copy.
+    pub id: u64,
     /// What it shows.
     pub identity: Identity,
     /// Where, seen from the root of the process.
     pub mount_point: PathBuf,
+    /// The type of its file system, such as `ext4`.
+    pub fs_type: String,
 }
 
 impl Identity {
@@ -47,9 +51,19 @@ pub fn read(path: &Path) -> io::Result<Vec<Mount>> {
     Ok(parse(&std::fs::read(path)?))
 }
 
-/// The topmost mount of this process at exactly this path.
-pub fn at(path: &Path) -> io::Result<Option<Mount>> {
-    Ok(own()?.into_iter().rev().find(|m| m.mount_point == path))
+/// What the directory itself shows, apart from anything mounted at it: the
+/// identity that a bind of it would have. None: the table has no root.
+pub fn place(table: &[Mount], directory: &Path) -> Option<Identity> {
+    let above = table
+        .iter()
+        .filter(|m| m.mount_point != directory && directory.starts_with(&m.mount_point));
+    // Of mounts at one path the last is on top.
+    let home = above.max_by_key(|m| m.mount_point.as_os_str().len())?;
+    let below = directory.strip_prefix(&home.mount_point).ok()?;
+    Some(Identity {
+        device: home.identity.device.clone(),
+        root: home.identity.root.join(below),
+    })
 }
 
 /// Parses the table; a line that is not understood is passed over, since the
@@ -59,16 +73,22 @@ pub fn parse(table: &[u8]) -> Vec<Mount> {
 }
 
 fn line(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|b| *b == b' ').skip(2);
-    let device = String::from_utf8(fields.next()?.to_vec()).ok()?;
+    let mut fields = line.split(|b| *b == b' ');
+    let text = |field: &[u8]| String::from_utf8(field.to_vec()).ok();
+    let id = text(fields.next()?)?.parse().ok()?;
+    let device = text(fields.nth(1)?)?;
     let root = unescape(fields.next()?);
     let mount_point = unescape(fields.next()?);
     if root.as_os_str().is_empty() || mount_point.as_os_str().is_empty() {
         return None;
     }
+    // Optional fields end with a dash, and the type follows.
+    let fs_type = text(fields.skip_while(|f| *f != b"-").nth(1)?)?;
     Some(Mount {
+        id,
         identity: Identity { device, root },
         mount_point,
+        fs_type,
     })
 }
 
@@ -105,7 +125,24 @@ mod tests {
         assert_eq!(mounts.len(), 2);
         assert_eq!(mounts[0].identity.device, "98:0");
         assert_eq!(mounts[0].identity.root, Path::new("/mnt1"));
+        assert_eq!(mounts[0].id, 36);
+        assert_eq!(mounts[0].fs_type, "ext3");
         assert_eq!(mounts[1].mount_point, Path::new("/a b"));
+    }
+
+    #[test]
+    fn a_directory_is_placed_in_the_mount_above_it_and_not_in_the_one_at_it() {
+        let table = parse(
+            b"1 0 8:1 / / rw - ext4 a rw\n\
+              2 1 8:2 /sub /m rw - ext4 b rw\n\
+              3 2 8:3 / /m/v/staging rw - ext4 c rw\n",
+        );
+        let placed = place(&table, Path::new("/m/v/staging")).unwrap();
+        assert_eq!(placed.device, "8:2");
+        assert_eq!(placed.root, Path::new("/sub/v/staging"));
+        let beside = place(&table, Path::new("/mm")).unwrap();
+        assert_eq!((beside.device.as_str(), beside.root), ("8:1", "/mm".into()));
+        assert_eq!(place(&[], Path::new("/mm")), None);
     }
 
     #[test]
@@ -124,7 +161,8 @@ mod tests {
 
     #[test]
     fn the_own_table_has_a_root() {
-        assert!(at(Path::new("/")).unwrap().is_some());
+        let own = own().unwrap();
+        assert!(own.iter().any(|m| m.mount_point == Path::new("/")));
     }
 
     proptest! {

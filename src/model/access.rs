@@ -36,6 +36,25 @@ impl AccessMode {
             Self::MultiNodeMultiWriter => "MULTI_NODE_MULTI_WRITER",
         }
     }
+
+    /// Whether nobody may write.
+    pub const fn is_read_only(self) -> bool {
+        matches!(self, Self::SingleNodeReaderOnly | Self::MultiNodeReaderOnly)
+    }
+
+    /// Whether several scopes of one node may use the volume at once. CSI leaves
+    /// SINGLE_NODE_WRITER open; here it is one scope.
+    pub const fn is_shared(self) -> bool {
+        match self {
+            Self::SingleNodeMultiWriter
+            | Self::MultiNodeReaderOnly
+            | Self::MultiNodeSingleWriter
+            | Self::MultiNodeMultiWriter => true,
+            Self::SingleNodeWriter | Self::SingleNodeSingleWriter | Self::SingleNodeReaderOnly => {
+                false
+            }
+        }
+    }
 }
 
 /// How the volume is shown: as a file system or as a block device.

@@ -15,6 +15,8 @@ use super::{
     Layout, VolumeRecord,
     admit::{self, Admitted},
     budget::Budget,
+    health,
+    helper::Helpers,
     proof::Proof,
     records::Records,
     sweep::Sweep,
@@ -22,14 +24,15 @@ use super::{
 };
 use crate::{
     cri::Cri,
-    csi::Registry,
-    delivery::{self, MountNeed},
+    csi::{Registry, VolumeStats},
+    delivery::{self, Needs, Shown},
     error::{Error, Result},
     host::durable,
     model::{
         ContainerView, DnsLabel, Generation, Grant, GrantVolume, NodeName, RuntimeId, SandboxView,
-        Scope, VolumeKey,
+        Scope, VolumeKey, VolumeMode,
     },
+    secret::Vault,
     telemetry::Metrics,
 };
 
@@ -50,6 +53,13 @@ pub struct NodeSettings {
     pub member_grace: Duration,
     /// How often the sweep runs.
     pub sweep_interval: Duration,
+    /// How often drivers are asked how much of the volumes is used; zero: never.
+    pub stats_interval: Duration,
+    /// How often it is looked whether what is published is still of use; zero:
+    /// only when a container is created.
+    pub probe_interval: Duration,
+    /// The program `actor-volumes`, for what enters a volume.
+    pub helper: PathBuf,
 }
 
 /// Who knows whether a grant is the current one.
@@ -67,6 +77,8 @@ pub struct Ports {
     pub cri: Cri,
     /// Who knows whether a grant is the current one.
     pub authority: Arc<dyn Authority>,
+    /// The secrets of CSI calls.
+    pub vault: Vault,
     /// Metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -121,6 +133,8 @@ impl Agent {
             proof: Proof::new(&ports.cri),
             runtime: ports.cri.runtime_id()?,
             cri: ports.cri,
+            helpers: Helpers::new(settings.helper.clone(), Arc::clone(&ports.metrics)),
+            vault: ports.vault,
             metrics: ports.metrics,
             member_grace: settings.member_grace,
             released: watch::Sender::new(0),
@@ -145,6 +159,7 @@ impl Agent {
         for record in found.records {
             agent.take_up(record);
         }
+        tokio::spawn(health::run(Arc::clone(&agent), shutdown.clone()));
         tokio::spawn(Sweep::new(Arc::clone(&agent)).run(shutdown));
         Ok(agent)
     }
@@ -226,15 +241,15 @@ impl Agent {
     }
 
     /// A container is being created: waits for its volumes, not longer than
-    /// `until` nor than the budget allows, and gives its mounts.
+    /// `until` nor than the budget allows, and gives what it must have.
     pub async fn container_created(
         &self,
         sandbox: &SandboxView,
         container: &ContainerView,
         until: Instant,
-    ) -> Result<Vec<MountNeed>> {
+    ) -> Result<Needs> {
         if !admit::asks(sandbox, Some(container)) {
-            return Ok(Vec::new());
+            return Ok(Needs::default());
         }
         let given = self.deliver(sandbox, container, until).await;
         self.shared.metrics.container(given.is_ok());
@@ -250,9 +265,9 @@ impl Agent {
         sandbox: &SandboxView,
         container: &ContainerView,
         until: Instant,
-    ) -> Result<Vec<MountNeed>> {
+    ) -> Result<Needs> {
         let Some(admitted) = self.admitted(sandbox, Some(container))? else {
-            return Ok(Vec::new());
+            return Ok(Needs::default());
         };
         let needed = delivery::volumes_for(&admitted.grant, &container.name);
         let mut volumes = Vec::new();
@@ -265,9 +280,9 @@ impl Agent {
             }
         }
         let waited = self.wait(&admitted.scope, &volumes, until).await;
-        let mounts =
-            waited.and_then(|published| delivery::mounts(&admitted.grant, &published, container));
-        if mounts.is_err() {
+        let needs =
+            waited.and_then(|published| delivery::needs(&admitted.grant, &published, container));
+        if needs.is_err() {
             // It will not run: only containers that were given the mount count.
             for (_, volume) in &volumes {
                 volume
@@ -279,7 +294,7 @@ impl Agent {
         {
             used.matched = true;
         }
-        mounts
+        needs
     }
 
     /// Waits for the publications, within the budget.
@@ -288,7 +303,7 @@ impl Agent {
         scope: &Scope,
         volumes: &[(&GrantVolume, Arc<Volume>)],
         until: Instant,
-    ) -> Result<BTreeMap<DnsLabel, PathBuf>> {
+    ) -> Result<BTreeMap<DnsLabel, Shown>> {
         let start = Instant::now();
         let mut may_wait = true;
         for (_, volume) in volumes {
@@ -307,8 +322,8 @@ impl Agent {
         let mut failed = None;
         for (grant, volume) in volumes {
             match volume.join(grant.name.as_str(), scope, deadline).await {
-                Ok(path) => {
-                    published.insert(grant.name.clone(), path);
+                Ok(shown) => {
+                    published.insert(grant.name.clone(), shown);
                 }
                 Err(error) => {
                     failed = Some(error);
@@ -365,7 +380,8 @@ impl Agent {
                 actor: admitted.grant.actor_ref(),
                 actor_uid: admitted.grant.actor.uid.clone(),
                 pod: format!("{}/{}", sandbox.namespace, sandbox.name),
-                read_only: mounts.all(|m| m.read_only),
+                read_only: grant.access_mode.is_read_only()
+                    || (grant.volume_mode == VolumeMode::Filesystem && mounts.all(|m| m.read_only)),
                 member,
             })
             .await?;
@@ -425,6 +441,39 @@ impl Agent {
     /// Durable when it returns.
     pub async fn revoke(&self, key: &VolumeKey, generation: Generation) -> Result<()> {
         self.volume(key)?.revoke(generation).await
+    }
+
+    /// When it returns no CSI call on the volume is in flight on this node, and
+    /// none begins for so long, or until [`Agent::unquiet`]. A container that
+    /// needs one waits, as long as its creation may.
+    pub async fn quiet(&self, key: &VolumeKey, length: Duration) -> Result<()> {
+        self.volume(key)?.quiet(length).await;
+        Ok(())
+    }
+
+    /// Calls on the volume may begin again.
+    pub async fn unquiet(&self, key: &VolumeKey) {
+        let volume = self.index().volumes.get(&key.hash()).cloned();
+        if let Some(volume) = volume {
+            volume.unquiet().await;
+        }
+    }
+
+    /// Makes what is on the volume as large as the volume (NodeExpandVolume).
+    /// Durable when it returns, also with an error. False: it is not published
+    /// here; it is expanded once it is.
+    pub async fn expand(&self, key: &VolumeKey, bytes: u64) -> Result<bool> {
+        self.volume(key)?.expand(bytes).await
+    }
+
+    /// How much of the volume is used. None: the driver does not tell, or the
+    /// volume is not published here.
+    pub async fn stats(&self, key: &VolumeKey) -> Result<Option<VolumeStats>> {
+        let volume = self.index().volumes.get(&key.hash()).cloned();
+        match volume {
+            Some(volume) => volume.stats().await,
+            None => Ok(None),
+        }
     }
 
     /// What still holds the volume on this node, for people; none: its release

@@ -2,6 +2,7 @@
 //! The proof that nobody uses a volume any more (I11, I2).
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -9,12 +10,13 @@ use std::{
 
 use crate::{
     cri::Cri,
-    csi::{CallError, Outcome},
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     host::{
+        device::{self, Device},
+        enter,
         holders::{self, Holder},
         mount,
-        mountinfo::{self, Identity},
+        mountinfo::{self, Identity, Mount},
         process,
     },
 };
@@ -39,9 +41,6 @@ impl Proof {
     }
 
     /// Who holds the volume in another mount namespace; none: nobody does.
-    ///
-    /// Proves first that the runtime's processes are in sight at all (I8): an
-    /// agent in a process namespace of its own would see no holder, ever.
     pub async fn holder(
         &self,
         volume: Identity,
@@ -49,16 +48,42 @@ impl Proof {
         containers: Vec<String>,
         driver_socket: Option<PathBuf>,
     ) -> Result<Option<Holder>> {
+        self.find(driver_socket, move |driver| {
+            let known: Vec<&Path> = known.iter().map(PathBuf::as_path).collect();
+            holders::find(&volume, &known, driver, &containers)
+        })
+        .await
+    }
+
+    /// Who uses the block device: no mount shows it. None: nobody does.
+    pub async fn user(
+        &self,
+        device: Device,
+        containers: Vec<String>,
+        driver_socket: Option<PathBuf>,
+    ) -> Result<Option<Holder>> {
+        self.find(driver_socket, move |driver| {
+            device::holder(device, driver, &containers)
+        })
+        .await
+    }
+
+    /// Proves first that the runtime's processes are in sight at all (I8): an
+    /// agent in a process namespace of its own would see no holder, ever.
+    async fn find(
+        &self,
+        driver_socket: Option<PathBuf>,
+        find: impl FnOnce(&[u32]) -> io::Result<Option<Holder>> + Send + 'static,
+    ) -> Result<Option<Holder>> {
         let sighted = self.sight.load(Ordering::Relaxed);
         let runtime = self.runtime_socket.clone();
-        let found = look("the mount namespaces of all processes", move || {
+        let found = look("the processes in /proc", move || {
             if !sighted {
                 prove_sight(&runtime)?;
             }
             let driver = driver_socket.and_then(|s| process::listener_pid(&s).ok().flatten());
-            let known: Vec<&Path> = known.iter().map(PathBuf::as_path).collect();
-            holders::find(&volume, &known, driver.as_slice(), &containers).map_err(|e| {
-                Error::internal("cannot look through the mount namespaces in /proc: the node agent needs the host's process namespace, and /proc without hidepid")
+            find(driver.as_slice()).map_err(|e| {
+                Error::internal("cannot look through the processes in /proc: the node agent needs the host's process namespace, and /proc without hidepid")
                     .with_source(e)
             })
         })
@@ -82,42 +107,65 @@ fn prove_sight(runtime: &Path) -> Result<()> {
     }
 }
 
-/// What is mounted at exactly this path.
-pub async fn mounted(path: PathBuf) -> Result<Option<Identity>> {
+/// What is at a path, seen without entering it.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// What is mounted at exactly this path, the topmost last.
+    pub mounts: Vec<Mount>,
+    /// The block device that it is.
+    pub device: Option<Device>,
+    /// The topmost mount shows nothing but our own directories.
+    pub hollow: bool,
+    /// The kernel's word, where the mount is there and its file system is not.
+    pub corrupted: Option<String>,
+}
+
+impl Seen {
+    /// The topmost mount.
+    pub fn mount(&self) -> Option<&Mount> {
+        self.mounts.last()
+    }
+
+    /// Whether nothing is published or staged there.
+    pub fn is_nothing(&self) -> bool {
+        self.mounts.is_empty() && self.device.is_none()
+    }
+}
+
+/// Looks at a path of a volume whose own directory is `volume_dir`.
+pub async fn see(path: PathBuf, volume_dir: PathBuf) -> Result<Seen> {
     look("the mount table", move || {
-        let failed = |e: std::io::Error| {
+        let failed = |e: io::Error| {
             Error::internal(format!("cannot look at the mount at {}", path.display()))
                 .with_source(e)
         };
+        let mut seen = Seen::default();
         match mount::is_mount_point(&path) {
-            Ok(true) => Ok(mountinfo::at(&path).map_err(failed)?.map(|m| m.identity)),
-            Ok(false) => Ok(None),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            // A corrupted mount answers stat with an error and is a mount all
-            // the same: the table tells.
-            Err(_) => Ok(mountinfo::at(&path).map_err(failed)?.map(|m| m.identity)),
+            Ok(false) => {
+                seen.device = device::at(&path).map_err(failed)?;
+                return Ok(seen);
+            }
+            Ok(true) => seen.device = device::at(&path).map_err(failed)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(seen),
+            // A corrupted mount answers with an error and is a mount all the
+            // same: the table tells.
+            Err(e) if e.raw_os_error().is_some_and(enter::is_corrupted) => {
+                seen.corrupted = Some(e.to_string());
+            }
+            Err(_) => {}
         }
+        let table = mountinfo::own().map_err(failed)?;
+        let ours = mountinfo::place(&table, &volume_dir);
+        seen.mounts = table
+            .into_iter()
+            .filter(|m| m.mount_point == path)
+            .collect();
+        seen.hollow = seen
+            .mount()
+            .is_some_and(|m| ours.is_some_and(|ours| ours.contains(&m.identity)));
+        Ok(seen)
     })
     .await?
-}
-
-/// What the driver said to a call that ends the mount at this path.
-///
-/// A driver that keeps nothing in mind answers NOT_FOUND where an earlier try
-/// was carried out after all, and would do so for ever. That the mount is gone
-/// is for us to see.
-pub async fn undone(said: Result<(), CallError>, path: &Path) -> Result<()> {
-    match said {
-        Err(e)
-            if e.outcome == Outcome::Final
-                && e.error.kind() == Kind::NotFound
-                && mounted(path.to_owned()).await?.is_none() =>
-        {
-            tracing::info!(path = %path.display(), "{e}; nothing is mounted there: done");
-            Ok(())
-        }
-        said => Ok(said?),
-    }
 }
 
 /// Runs a look at the host in a thread of its own, with a deadline.

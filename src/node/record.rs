@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Error, Result},
-    host::mountinfo::Identity,
+    host::{device::Device, mountinfo::Identity},
     model::{
-        AccessMode, ActorRef, ActorUid, Generation, GrantVolume, Scope, VolumeKey, VolumeMode,
-        VolumeUid,
+        AccessMode, ActorRef, ActorUid, Generation, GrantVolume, Scope, SecretRefs, VolumeKey,
+        VolumeMode, VolumeUid,
     },
 };
 
@@ -55,6 +55,12 @@ pub struct VolumeRecord {
     pub staging: Staging,
     /// NodePublishVolume, one a scope, oldest first.
     pub publications: Vec<Publication>,
+    /// The size that NodeExpandVolume is to bring about once it is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expand: Option<u64>,
+    /// The largest size that it has brought about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expanded: Option<u64>,
 }
 
 /// The staging of the volume on this node.
@@ -68,6 +74,15 @@ pub struct Staging {
     /// What the last publication showed: no other mount namespace may hold it
     /// when the volume is said to be released.
     pub identity: Option<Identity>,
+    /// The same, where that was a block device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+    /// Whether the driver mounted something at the staging path.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mounted: bool,
+    /// It is to be undone and made anew before the next publication.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stale: bool,
 }
 
 /// How the volume is used: the fields of the CSI node calls, but for the paths.
@@ -84,6 +99,12 @@ pub struct Usage {
     pub fs_type: String,
     /// Mount flags.
     pub mount_flags: Vec<String>,
+    /// The numeric group that is to own the root directory; empty: as it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mount_group: String,
+    /// Where the secrets of the calls are found; never the secrets.
+    #[serde(default, skip_serializing_if = "SecretRefs::is_empty")]
+    pub secret_refs: SecretRefs,
     /// Of CreateVolume.
     pub volume_context: BTreeMap<String, String>,
     /// Of ControllerPublishVolume.
@@ -96,6 +117,9 @@ pub struct Usage {
 pub struct Publication {
     /// What it lives as long as.
     pub scope: Scope,
+    /// The volume's name in the template, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub volume: String,
     /// The pod, `namespace/name`, for people.
     pub pod: String,
     /// The actor.
@@ -110,10 +134,39 @@ pub struct Publication {
     pub request: Usage,
     /// What the mount shows, once it is made: by this its holders are found.
     pub identity: Option<Identity>,
+    /// The type of its file system, once it is made.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub file_system: String,
+    /// The block device, once it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+    /// Why what was published is of no use any more and is to be made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrupt: Option<String>,
     /// The containers that were given the mount and are not known to be gone.
     pub members: BTreeSet<String>,
     /// Why the scope is over; none: it is not.
     pub ending: Option<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Publication {
+    /// Whether it is done, wanted and of use.
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Done && self.ending.is_none() && self.corrupt.is_none()
+    }
+
+    /// Nothing is published any more, and it may be published anew.
+    pub fn undone(&mut self) {
+        self.phase = Phase::Absent;
+        self.identity = None;
+        self.file_system.clear();
+        self.device = None;
+        self.corrupt = None;
+    }
 }
 
 impl VolumeRecord {
@@ -126,6 +179,8 @@ impl VolumeRecord {
             revoked: Generation::default(),
             staging: Staging::default(),
             publications: Vec::new(),
+            expand: None,
+            expanded: None,
         }
     }
 
@@ -195,6 +250,8 @@ impl Usage {
             volume_mode: volume.volume_mode,
             fs_type: volume.fs_type.clone(),
             mount_flags: volume.mount_flags.clone(),
+            mount_group: volume.mount_group.clone(),
+            secret_refs: volume.secret_refs.clone(),
             volume_context: volume.volume_context.clone(),
             publish_context: volume.publish_context.clone(),
         }
@@ -226,6 +283,8 @@ pub(super) mod tests {
             volume_mode: VolumeMode::Filesystem,
             fs_type: String::new(),
             mount_flags: Vec::new(),
+            mount_group: String::new(),
+            secret_refs: SecretRefs::new(),
             volume_context: BTreeMap::new(),
             publish_context: BTreeMap::new(),
         }
@@ -237,6 +296,7 @@ pub(super) mod tests {
                 runtime: RuntimeId::new("cri:/x").unwrap(),
                 sandbox: sandbox.into(),
             },
+            volume: "data".into(),
             pod: "agents/pod".into(),
             actor: "agents/a".parse().unwrap(),
             actor_uid: ActorUid::new("a1").unwrap(),
@@ -244,6 +304,9 @@ pub(super) mod tests {
             read_only: false,
             request: usage(generation),
             identity: None,
+            file_system: String::new(),
+            device: None,
+            corrupt: None,
             members: BTreeSet::new(),
             ending: None,
         }
@@ -265,6 +328,34 @@ pub(super) mod tests {
         record.highest = Generation(3);
         record.staging.phase = Phase::Doing;
         record.staging.request = Some(usage(3));
+        assert_eq!(VolumeRecord::decode(&record.encode()).unwrap(), record);
+    }
+
+    #[test]
+    fn a_record_of_the_first_release_is_read() {
+        let usage = r#"{"generation":3,"accessMode":"SINGLE_NODE_WRITER","volumeMode":"Filesystem","fsType":"","mountFlags":[],"volumeContext":{},"publishContext":{}}"#;
+        let body = format!(
+            r#"{{"key":{{"driver":"d.test","volume_id":"v1"}},"uid":"u1","highest":3,"revoked":0,"staging":{{"phase":"done","request":{usage},"identity":null}},"publications":[{{"scope":{{"kind":"sandbox","runtime":"cri:/x","sandbox":"s1"}},"pod":"agents/pod","actor":{{"namespace":"agents","name":"a"}},"actorUid":"a1","phase":"done","readOnly":false,"request":{usage},"identity":{{"device":"8:1","root":"/"}},"members":["c1"],"ending":null}}]}}"#
+        );
+        let checksum = hex::encode(Sha256::digest(&body));
+        let bytes = format!(r#"{{"version":1,"checksum":"{checksum}","body":{body}}}"#);
+        let read = VolumeRecord::decode(bytes.as_bytes()).unwrap();
+        assert!(read.publications[0].is_live());
+        assert_eq!(read.publications[0].request.mount_group, "");
+        assert_eq!(read.expand, None);
+        // What it does not use leaves no mark, so that an older program reads it.
+        assert_eq!(read.encode(), bytes.as_bytes());
+    }
+
+    #[test]
+    fn a_record_holds_references_to_secrets_and_reads_back() {
+        use crate::model::SecretUse;
+        let mut record = record(vec![publication("s1", 1, Phase::Absent)]);
+        let secret = "storage/creds".parse().unwrap();
+        let request = &mut record.publications[0].request;
+        request.secret_refs.insert(SecretUse::NodeStage, secret);
+        record.expand = Some(5);
+        record.staging.stale = true;
         assert_eq!(VolumeRecord::decode(&record.encode()).unwrap(), record);
     }
 

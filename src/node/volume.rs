@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One volume on this node: what is asked of it, and who waits for it. The
-//! task that carries it out is in `worker`.
+//! One volume on this node: what is asked of it. Who waits for it is in `join`,
+//! the task that carries it out in `worker`.
 
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,13 +11,15 @@ use std::{
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::{
-    Layout, Phase, Publication, VolumeRecord, proof::Proof, record::Usage, records::Records,
+    Layout, Phase, Publication, VolumeRecord, expand::Expansion, helper::Helpers, plan::Passed,
+    proof::Proof, record::Usage, records::Records, stats::Stats,
 };
 use crate::{
     cri::Cri,
     csi::Registry,
     error::{Error, Kind, Result},
     model::{ActorRef, ActorUid, Generation, GrantVolume, RuntimeId, Scope, VolumeKey},
+    secret::Vault,
     telemetry::Metrics,
 };
 
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) cri: Cri,
     pub(super) runtime: RuntimeId,
     pub(super) proof: Proof,
+    pub(super) helpers: Helpers,
+    pub(super) vault: Vault,
     pub(super) metrics: Arc<Metrics>,
     pub(super) member_grace: Duration,
     /// Counts releases, for whoever waits for one.
@@ -54,8 +57,18 @@ pub(super) struct State {
     pub(super) running: bool,
     /// The last step failed.
     pub(super) failure: Option<Failure>,
-    /// Why a scope that is over is not released yet.
-    pub(super) held_by: Option<Hold>,
+    /// Whether a step, and maybe a CSI call, is under way.
+    pub(super) calling: bool,
+    /// Until then none begins.
+    pub(super) quiet_until: Option<Instant>,
+    /// Why a scope that is over is not released yet; no scope: the staging.
+    pub(super) held_by: HashMap<Option<Scope>, Hold>,
+    /// What came of NodeExpandVolume.
+    pub(super) expansion: Expansion,
+    /// What NodeGetVolumeStats told.
+    pub(super) stats: Stats,
+    /// Scopes published by this process that no container has joined, since when.
+    pub(super) fresh: HashMap<Scope, Instant>,
     /// Since when a container scope has had no member.
     pub(super) memberless: HashMap<Scope, Instant>,
     /// Scopes whose containers have waited already.
@@ -69,7 +82,7 @@ pub(super) struct Hold {
     pub(super) look_at: Instant,
 }
 
-/// A step that failed, and when it is tried again.
+/// A call that failed, and when it is tried again.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) attempts: u32,
@@ -77,6 +90,73 @@ pub(super) struct Failure {
     pub(super) message: String,
     pub(super) last: Instant,
     pub(super) retry_at: Instant,
+}
+
+/// The first repetition comes after this long.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+/// And none after more than this.
+const LAST_RETRY: Duration = Duration::from_secs(15);
+
+impl Failure {
+    /// The failure that follows `before`.
+    pub(super) fn after(before: Option<&Self>, error: &Error) -> Self {
+        let attempts = before.map_or(0, |f| f.attempts) + 1;
+        let wait = FIRST_RETRY
+            .saturating_mul(1 << (attempts - 1).min(10))
+            .min(LAST_RETRY)
+            .mul_f64(0.75 + fastrand::f64() / 2.0);
+        let last = Instant::now();
+        Self {
+            attempts,
+            kind: error.kind(),
+            message: error.full_message(),
+            last,
+            retry_at: last + wait,
+        }
+    }
+
+    /// Somebody asks: what has failed a while ago is tried again now.
+    pub(super) fn hurry(&mut self) {
+        if self.last.elapsed() > Duration::from_secs(1) {
+            self.retry_at = Instant::now();
+        }
+    }
+}
+
+impl State {
+    fn new(record: VolumeRecord) -> Self {
+        Self {
+            record,
+            running: false,
+            failure: None,
+            calling: false,
+            quiet_until: None,
+            held_by: HashMap::new(),
+            expansion: Expansion::default(),
+            stats: Stats::default(),
+            fresh: HashMap::new(),
+            memberless: HashMap::new(),
+            waited: HashSet::new(),
+        }
+    }
+
+    /// What the plan passes over for now.
+    pub(super) fn passed(&self, now: Instant) -> Passed {
+        let waiting = self.held_by.iter().filter(|(_, hold)| hold.look_at > now);
+        let mut passed = Passed {
+            expand: self.expansion.rests(now),
+            ..Passed::default()
+        };
+        for (scope, _) in waiting {
+            match scope {
+                Some(scope) => {
+                    passed.unpublish.insert(scope.clone());
+                }
+                None => passed.unstage = true,
+            }
+        }
+        passed
+    }
 }
 
 /// Who wants the volume.
@@ -96,14 +176,7 @@ impl Volume {
         Arc::new(Self {
             key: record.key.clone(),
             shared,
-            state: Mutex::new(State {
-                record,
-                running: false,
-                failure: None,
-                held_by: None,
-                memberless: HashMap::new(),
-                waited: HashSet::new(),
-            }),
+            state: Mutex::new(State::new(record)),
             changed: watch::Sender::new(0),
             wake: Notify::new(),
         })
@@ -154,6 +227,7 @@ impl Volume {
             }
             None => next.publications.push(Publication {
                 scope: want.scope.clone(),
+                volume: want.volume.name.to_string(),
                 pod: want.pod,
                 actor: want.actor,
                 actor_uid: want.actor_uid,
@@ -161,6 +235,9 @@ impl Volume {
                 read_only: want.read_only,
                 request: Usage::of(want.volume),
                 identity: None,
+                file_system: String::new(),
+                device: None,
+                corrupt: None,
                 members: want.member.map(str::to_owned).into_iter().collect(),
                 ending: None,
             }),
@@ -173,80 +250,11 @@ impl Volume {
             self.shared.records.write(&next).await?;
             state.record = next;
         }
-        // Somebody asks: what has failed a while ago is tried again now.
-        if let Some(failure) = &mut state.failure
-            && failure.last.elapsed() > Duration::from_secs(1)
-        {
-            failure.retry_at = Instant::now();
+        if let Some(failure) = &mut state.failure {
+            failure.hurry();
         }
         self.start(&mut state);
         Ok(())
-    }
-
-    /// Waits until the scope's publication is done, not longer than `until`.
-    /// Gives the target path.
-    pub(super) async fn join(&self, name: &str, scope: &Scope, until: Instant) -> Result<PathBuf> {
-        let mut changed = self.changed.subscribe();
-        loop {
-            changed.mark_unchanged();
-            {
-                let mut state = self.state.lock().await;
-                if let Some(path) = self.ready(&state, name, scope)? {
-                    return Ok(path);
-                }
-                if Instant::now() >= until {
-                    state.waited.insert(scope.clone());
-                    return Err(Error::unavailable(format!(
-                        "volume {name} is still being published for {scope}: retry"
-                    )));
-                }
-            }
-            let _ = tokio::time::timeout_at(until.into(), changed.changed()).await;
-        }
-    }
-
-    /// Whether a creation in this scope has waited before.
-    pub(super) async fn has_waited(&self, scope: &Scope) -> bool {
-        self.state.lock().await.waited.contains(scope)
-    }
-
-    fn ready(&self, state: &State, name: &str, scope: &Scope) -> Result<Option<PathBuf>> {
-        let Some(found) = state.record.publication(scope) else {
-            return Err(Error::unavailable(format!(
-                "volume {name} was released from {scope} meanwhile: retry"
-            )));
-        };
-        if let Some(why) = &found.ending {
-            return Err(Error::unavailable(format!(
-                "{scope} is ending ({why}): volume {name} is not published there any more"
-            )));
-        }
-        if found.phase == Phase::Done {
-            return Ok(Some(self.shared.layout.target(&self.key, scope)));
-        }
-        if let Some(failure) = &state.failure {
-            return Err(Error::unavailable(format!(
-                "volume {name} is not published yet: retry; attempt {} failed and is repeated in the background: {}",
-                failure.attempts, failure.message
-            )));
-        }
-        if let Some(other) = state
-            .record
-            .publications
-            .iter()
-            .find(|p| p.scope != *scope && p.phase != Phase::Absent)
-            && (other.ending.is_none() || state.held_by.is_some())
-        {
-            let held_by = state
-                .held_by
-                .as_ref()
-                .map_or("it is in use there", |h| h.by.as_str());
-            return Err(Error::unavailable(format!(
-                "volume {name} is still published for {} (pod {}): {held_by}; retry when it has ended",
-                other.scope, other.pod
-            )));
-        }
-        Ok(None)
     }
 
     /// Ends every scope for which `over` gives a reason.
@@ -331,13 +339,20 @@ impl Volume {
         if state.record.is_released() {
             return None;
         }
-        let mut text = match state.record.publications.first() {
-            Some(p) => format!("pod {} ({})", p.pod, p.scope),
-            None => "being unstaged".to_owned(),
+        let held_by = |scope: Option<&Scope>| {
+            let hold = state.held_by.get(&scope.cloned());
+            hold.map_or(String::new(), |hold| format!(": {}", hold.by))
         };
-        if let Some(held_by) = &state.held_by {
-            text.push_str(&format!(": {}", held_by.by));
+        let mut parts: Vec<String> = state
+            .record
+            .publications
+            .iter()
+            .map(|p| format!("pod {} ({}){}", p.pod, p.scope, held_by(Some(&p.scope))))
+            .collect();
+        if parts.is_empty() {
+            parts.push(format!("being unstaged{}", held_by(None)));
         }
+        let mut text = parts.join("; ");
         if let Some(failure) = &state.failure {
             text.push_str(&format!(": {}", failure.message));
         }
@@ -372,7 +387,7 @@ impl Volume {
         if state.record.is_released() && !state.running {
             return;
         }
-        if let Some(hold) = &mut state.held_by {
+        for hold in state.held_by.values_mut() {
             hold.look_at = Instant::now();
         }
         if state.running {

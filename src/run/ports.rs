@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     control::{Control, NodePort},
-    csi::Observer,
+    csi::{Observer, VolumeStats},
     error::{Error, Result},
     model::{DriverName, Generation, Grant, NodeName, VolumeKey},
     node::{Agent, Authority},
@@ -64,6 +64,25 @@ impl NodePort for LocalNode {
 
     async fn forget(&self, node: &NodeName, volume: &VolumeKey) -> Result<()> {
         self.agent(node)?.forget(volume).await
+    }
+
+    async fn quiet(&self, node: &NodeName, volume: &VolumeKey, length: Duration) -> Result<()> {
+        self.agent(node)?.quiet(volume, length).await
+    }
+
+    async fn unquiet(&self, node: &NodeName, volume: &VolumeKey) {
+        // Without an agent there is nothing that is quiet.
+        if let Ok(agent) = self.agent(node) {
+            agent.unquiet(volume).await;
+        }
+    }
+
+    async fn expand(&self, node: &NodeName, volume: &VolumeKey, bytes: u64) -> Result<bool> {
+        self.agent(node)?.expand(volume, bytes).await
+    }
+
+    async fn stats(&self, node: &NodeName, volume: &VolumeKey) -> Result<Option<VolumeStats>> {
+        self.agent(node)?.stats(volume).await
     }
 }
 

@@ -32,6 +32,12 @@ use crate::{
 /// How long a listing of the runtime may take.
 const CRI_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How often drivers are asked how much of the published volumes is used.
+const STATS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether what is published is still of use.
+const PROBE_INTERVAL: Duration = Duration::from_secs(60);
+
 /// The deadline of each call to a driver that registered itself.
 const DISCOVERED_CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -82,6 +88,7 @@ pub(super) async fn serve(config: Config) -> Result<()> {
             drivers,
             cri: Cri::new(config.runtime.cri_socket.clone(), CRI_DEADLINE),
             authority: Arc::new(CurrentWord(Arc::clone(&control))),
+            vault: Vault::new(config.secrets.dir.clone()),
             metrics: Arc::clone(&metrics),
         },
         shutdown.clone(),
@@ -157,6 +164,10 @@ fn settings(config: &Config, name: NodeName) -> NodeSettings {
         wait_percent: config.wait.budget_percent,
         member_grace: Duration::from_millis(config.node.member_grace_ms),
         sweep_interval: Duration::from_secs(config.node.sweep_interval_s),
+        stats_interval: STATS_INTERVAL,
+        probe_interval: PROBE_INTERVAL,
+        // Also when the file was replaced by a newer one meanwhile.
+        helper: "/proc/self/exe".into(),
     }
 }
 

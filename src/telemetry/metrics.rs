@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is counted. Labels are few and of known values: no actor, no volume.
+//! What is counted. Labels are few and of known values; only how full a volume is
+//! is told of each actor, while its volume is published here.
 
 use std::{
     fmt,
@@ -12,6 +13,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::Usage;
 use crate::error::Kind;
 
 /// The metrics of one process.
@@ -24,6 +26,10 @@ pub struct Metrics {
     nri_lost: Counter,
     csi: Family<CallLabels, Counter>,
     csi_took: Family<CallNameLabels, Histogram>,
+    broken: Family<CallNameLabels, Counter>,
+    corrupted: Family<DriverLabels, Counter>,
+    stuck: Gauge,
+    usage: Usage,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,6 +43,11 @@ struct CallLabels {
 struct CallNameLabels {
     driver: String,
     rpc: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DriverLabels {
+    driver: String,
 }
 
 /// From a driver that answers from memory to one that runs into its deadline.
@@ -105,7 +116,29 @@ impl Default for Metrics {
             Unit::Seconds,
             csi_took.clone(),
         );
+        let broken = Family::default();
+        registry.register(
+            "node_broken_promises",
+            "Answers of OK whose effect is not to be seen, by driver and RPC",
+            broken.clone(),
+        );
+        let corrupted = Family::default();
+        registry.register(
+            "node_corrupted_mounts",
+            "Published mounts whose file system was found gone, by driver",
+            corrupted.clone(),
+        );
+        let stuck = Gauge::default();
+        registry.register(
+            "node_stuck_helpers",
+            "Helper processes that hang in the kernel and cannot be killed",
+            stuck.clone(),
+        );
         Self {
+            usage: Usage::register(&mut registry),
+            broken,
+            corrupted,
+            stuck,
             csi,
             csi_took,
             registry: Mutex::new(registry),
@@ -171,6 +204,33 @@ impl Metrics {
     /// The NRI connection was lost.
     pub fn nri_lost(&self) {
         self.nri_lost.inc();
+    }
+
+    /// The driver answered OK to this RPC, and its effect is not to be seen.
+    pub fn broken_promise(&self, driver: &str, rpc: &'static str) {
+        let labels = CallNameLabels {
+            driver: driver.to_owned(),
+            rpc,
+        };
+        self.broken.get_or_create(&labels).inc();
+    }
+
+    /// The file system of a published mount was found gone.
+    pub fn corrupted_mount(&self, driver: &str) {
+        let labels = DriverLabels {
+            driver: driver.to_owned(),
+        };
+        self.corrupted.get_or_create(&labels).inc();
+    }
+
+    /// So many more helper processes hang in the kernel.
+    pub fn stuck_helpers(&self, more: i64) {
+        self.stuck.inc_by(more);
+    }
+
+    /// How full the volumes of actors are.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// All metrics as OpenMetrics text.

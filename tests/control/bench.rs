@@ -116,6 +116,19 @@ impl NodePort for FakeNode {
     }
 }
 
+/// Everything that takes time takes little; secrets are below the directory.
+fn quick(dir: &TempDir) -> Settings {
+    Settings {
+        vault: Vault::new(Some(dir.path().join("secrets"))),
+        pace: Pace {
+            first: Duration::from_millis(20),
+            longest: Duration::from_millis(200),
+        },
+        reconcile_interval: Duration::from_millis(100),
+        ..Settings::default()
+    }
+}
+
 pub(crate) struct Bench<D = CsiDriver> {
     pub(crate) dir: TempDir,
     pub(crate) driver: D,
@@ -142,6 +155,16 @@ impl Bench {
         Self::over(dir, driver, Settings::default()).await
     }
 
+    /// One that fails at random: everything that takes time takes little.
+    pub(crate) async fn hostile(change: impl FnOnce(&mut Options)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::new(Backend::Memory);
+        change(&mut options);
+        let driver = CsiDriver::start_with(&dir.path().join("csi.sock"), options).await;
+        let settings = quick(&dir);
+        Self::over(dir, driver, settings).await
+    }
+
     /// Nothing is left in the driver, and it saw no rule of CSI broken.
     pub(crate) fn is_clean(&self) {
         assert_eq!(self.driver.volumes(), Vec::<String>::new());
@@ -164,15 +187,7 @@ impl Bench<Recorder> {
         };
         change(&mut abilities);
         let driver = Recorder::start(&dir.path().join("csi.sock"), abilities).await;
-        let settings = Settings {
-            vault: Vault::new(Some(dir.path().join("secrets"))),
-            pace: Pace {
-                first: Duration::from_millis(20),
-                longest: Duration::from_millis(200),
-            },
-            reconcile_interval: Duration::from_millis(100),
-            ..Settings::default()
-        };
+        let settings = quick(&dir);
         Self::over(dir, driver, settings).await
     }
 }

@@ -3,16 +3,18 @@
 
 use std::process::{Command, Output, Stdio};
 
+use actor_volumes::proto::csi::controller_service_capability::rpc::Type as ControllerType;
 use serde_json::Value;
+use tonic::Code;
 
 use crate::bench::{Bench, DRIVER};
 
 /// Runs the binary against the bench.
-async fn run(bench: &Bench, line: &str) -> Output {
+async fn run<D>(bench: &Bench<D>, line: &str) -> Output {
     run_with(bench, line, "").await
 }
 
-async fn run_with(bench: &Bench, line: &str, stdin: &str) -> Output {
+async fn run_with<D>(bench: &Bench<D>, line: &str, stdin: &str) -> Output {
     use std::io::Write;
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_actor-volumes"));
@@ -33,7 +35,7 @@ async fn run_with(bench: &Bench, line: &str, stdin: &str) -> Output {
 }
 
 /// What it printed, when it did what it was told to.
-async fn out(bench: &Bench, line: &str) -> String {
+async fn out<D>(bench: &Bench<D>, line: &str) -> String {
     let output = run(bench, line).await;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{line}: {stderr}");
@@ -41,7 +43,7 @@ async fn out(bench: &Bench, line: &str) -> String {
 }
 
 /// Its exit status and what it said.
-async fn failure(bench: &Bench, line: &str) -> (i32, String) {
+async fn failure<D>(bench: &Bench<D>, line: &str) -> (i32, String) {
     let output = run(bench, line).await;
     assert!(output.stdout.is_empty(), "{line}: it printed an answer");
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -146,4 +148,64 @@ async fn drivers_are_listed_with_what_keeps_them_from_being_ready() {
     let drivers: Value = serde_json::from_str(&out(&bench, "driver ls -o json").await).unwrap();
     assert_eq!(drivers[0]["ready"], false);
     assert_ne!(drivers[0]["message"], "");
+}
+
+#[tokio::test]
+async fn a_volume_grows_and_an_orphan_goes_when_a_script_says_so() {
+    let mut bench = Bench::recorded(|abilities| {
+        abilities.controller.extend([
+            ControllerType::ExpandVolume,
+            ControllerType::ListVolumes,
+            ControllerType::ListVolumesPublishedNodes,
+        ]);
+        abilities.online = Some(true);
+    })
+    .await;
+    let class = "allowVolumeExpansion: true\n";
+    bench.class("pool", class).await.unwrap();
+    bench.template("t", "1Mi").await.unwrap();
+    bench.create("a", true).await.unwrap();
+    let uid = bench.volumes().await.remove(0).uid;
+    let line = format!("volume expand {uid} --capacity 2Mi --wait");
+    assert_eq!(out(&bench, &line).await, format!("volume {uid} has 2Mi\n"));
+    let line = format!("volume expand {uid} --capacity 1Mi");
+    let (code, says) = failure(&bench, &line).await;
+    assert_eq!(code, 3, "{says}");
+    bench
+        .driver
+        .fault("ControllerExpandVolume", Code::OutOfRange, false);
+    let line = format!("volume expand {uid} --capacity 9Mi --wait");
+    let (code, says) = failure(&bench, &line).await;
+    assert_eq!(code, 3, "{says}");
+    let shown = out(&bench, &format!("volume show {uid}")).await;
+    assert!(shown.contains("to 9Mi: "), "{shown}");
+    assert!(shown.contains("told to fail"), "{shown}");
+
+    assert_eq!(out(&bench, "volume orphans -o json").await, "[]\n");
+    let stray = "pool/av-0190f1c2-7a4b-7c3d-8e5f-0123456789ab";
+    let volume = crate::recorder::Volume::default();
+    bench.driver.world().volumes.insert(stray.into(), volume);
+    let listed = out(&bench, "volume orphans").await;
+    assert!(listed.contains(stray), "{listed}");
+    let (code, says) = failure(&bench, "volume orphans --delete nothing").await;
+    assert_eq!(code, 5, "{says}");
+    let deleted = out(&bench, &format!("volume orphans --delete {stray}")).await;
+    assert!(deleted.contains("yes"), "{deleted}");
+    assert!(!bench.driver.world().volumes.contains_key(stray));
+}
+
+#[tokio::test]
+async fn what_is_in_doubt_is_told_to_whoever_looks() {
+    let mut bench = Bench::recorded(|_| {}).await;
+    bench.catalog().await;
+    for _ in 0..1000 {
+        bench
+            .driver
+            .fault("CreateVolume", Code::DeadlineExceeded, true);
+    }
+    bench.create("a", false).await.unwrap();
+    let uid = bench.until_volume("in doubt", |v| v.uncertain).await.uid;
+    let shown = out(&bench, &format!("volume show {uid}")).await;
+    assert!(shown.contains("CreateVolume may be done or not"), "{shown}");
+    assert!(shown.contains("next try"), "{shown}");
 }

@@ -7,6 +7,7 @@ mod cli;
 mod codes;
 mod expand;
 mod faults;
+mod hostile;
 mod housekeeping;
 mod recorder;
 mod verbs;

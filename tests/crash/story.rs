@@ -188,7 +188,9 @@ impl Story {
             return Some(plugin.clone());
         }
         let waiting = self.runtime.wait_plugin();
-        self.plugin = tokio::time::timeout(Duration::from_secs(1), waiting).await.ok();
+        self.plugin = tokio::time::timeout(Duration::from_secs(1), waiting)
+            .await
+            .ok();
         self.plugin.clone()
     }
 
@@ -245,7 +247,10 @@ impl Story {
                 .map(|m| m.mount_point)
                 .filter(|path| path.starts_with(&root))
                 .collect();
-            let left = [entries(&root), entries(&self.dir.path().join("state/records"))];
+            let left = [
+                entries(&root),
+                entries(&self.dir.path().join("state/records")),
+            ];
             let volumes = self.driver.volumes();
             if mounts.is_empty() && volumes.is_empty() && left.iter().all(Vec::is_empty) {
                 break;

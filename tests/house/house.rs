@@ -19,6 +19,7 @@ use actor_volumes::{
     host::mountinfo,
     model::{Generation, Grant, NodeName, VolumeKey},
     node::{Agent, Authority, Layout, NodeSettings, Ports},
+    secret::Vault,
     telemetry::Metrics,
 };
 use tempfile::TempDir;
@@ -203,11 +204,15 @@ impl House {
                 wait_percent: 100,
                 member_grace: Duration::from_millis(200),
                 sweep_interval: Duration::from_millis(300),
+                stats_interval: Duration::ZERO,
+                probe_interval: Duration::ZERO,
+                helper: env!("CARGO_BIN_EXE_actor-volumes").into(),
             };
             let ports = Ports {
                 drivers,
                 cri: Cri::new(dir.join("cri.sock"), Duration::from_secs(5)),
                 authority: Arc::new(CurrentWord(control.clone())),
+                vault: Vault::default(),
                 metrics: Arc::new(Metrics::default()),
             };
             let agent = Agent::start(settings, ports, CancellationToken::new()).unwrap();

@@ -194,7 +194,7 @@ impl Life {
                 agent.container_created(&sandbox, &container, until).await
             });
             let error = match created.await {
-                Some(Ok(needs)) => return needs.into_iter().map(|n| n.source).collect(),
+                Some(Ok(needs)) => return needs.mounts.into_iter().map(|n| n.source).collect(),
                 Some(Err(error)) => error.full_message(),
                 None => "the house was killed".to_owned(),
             };

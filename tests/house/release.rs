@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -203,7 +203,7 @@ async fn bare(house: &House) -> Duration {
     took
 }
 
-async fn publish_bare(client: &Driver, node_id: &str, dir: &PathBuf, n: usize) -> CreatedVolume {
+async fn publish_bare(client: &Driver, node_id: &str, dir: &Path, n: usize) -> CreatedVolume {
     let volume = client
         .create_volume(&CreateVolume {
             name: format!("bare-{n}"),

@@ -242,35 +242,14 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "notAfter",
         ),
         (
-            "\"mounts\":",
-            "\"devices\":[{\"volume\":\"vol1\",\"devicePath\":\"/dev/a\"}],\"mounts\":",
-            "devices",
-        ),
-        (
             "{\"kind\":\"pod\",\"namespace\":\"agents\"}",
             "{\"kind\":\"host\",\"node\":\"node-a\",\"container\":\"c\"}",
             "audience.kind host",
-        ),
-        ("\"Filesystem\"", "\"Block\"", "volumeMode Block"),
-        (
-            "\"generation\":7",
-            "\"generation\":7,\"mountGroup\":\"5\"",
-            "mountGroup",
-        ),
-        (
-            "\"generation\":7",
-            "\"generation\":7,\"secretRefs\":{\"a\":\"b\"}",
-            "secretRefs",
         ),
         (
             "\"readOnly\":false",
             "\"readOnly\":false,\"subPath\":\"x\"",
             "subPath",
-        ),
-        (
-            "SINGLE_NODE_SINGLE_WRITER",
-            "MULTI_NODE_READER_ONLY",
-            "accessMode MULTI_NODE_READER_ONLY",
         ),
     ] {
         assert!(good.contains(from), "{from}");

@@ -5,7 +5,7 @@ use proptest::{collection::btree_map, collection::vec, option, prelude::*};
 use super::*;
 use crate::{
     error::Kind,
-    model::{GrantActor, GrantDevice, GrantMount, VolumeUid},
+    model::{AccessMode, GrantActor, GrantDevice, GrantMount, SecretUse, VolumeUid},
 };
 
 fn label(text: &str) -> DnsLabel {
@@ -61,6 +61,22 @@ pub(in crate::api) fn grant() -> Grant {
         ],
         devices: Vec::new(),
     }
+}
+
+fn device(volume: &str, path: &str) -> GrantDevice {
+    GrantDevice {
+        container: None,
+        volume: label(volume),
+        device_path: path.into(),
+    }
+}
+
+/// Adds a block volume.
+fn raw(grant: &mut Grant) {
+    let mut raw = volume("raw");
+    raw.volume_mode = VolumeMode::Block;
+    grant.volumes.push(raw);
+    grant.devices.push(device("raw", "/dev/xvda"));
 }
 
 /// Grants that keep every rule.
@@ -195,37 +211,54 @@ fn each_broken_rule_is_found_and_named() {
         ),
         (
             |g| g.volumes[0].volume_mode = VolumeMode::Block,
-            "volumeMode Block is not supported",
+            "mounts[0]: volume vol1 has volumeMode Block: give it devices",
         ),
         (
-            |g| g.volumes[0].access_mode = AccessMode::MultiNodeMultiWriter,
-            "MULTI_NODE_MULTI_WRITER is not",
+            |g| g.devices.push(device("vol1", "/dev/x")),
+            "devices[0]: volume vol1 has volumeMode Filesystem: give it mounts",
         ),
         (
-            |g| g.volumes[0].access_mode = AccessMode::SingleNodeMultiWriter,
-            "SINGLE_NODE_MULTI_WRITER is not",
+            |g| {
+                raw(g);
+                g.devices.clear();
+            },
+            "volume raw has no device",
         ),
         (
-            |g| g.volumes[0].mount_group = "1".into(),
-            "mountGroup is not supported",
+            |g| {
+                raw(g);
+                g.devices[0].device_path = "/dev/../x".into();
+            },
+            "devices[0]: devicePath",
+        ),
+        (
+            |g| {
+                raw(g);
+                g.devices[0].device_path = "/my-data".into();
+            },
+            "devices[0]: devicePath \"/my-data\" is there twice",
+        ),
+        (
+            |g| {
+                raw(g);
+                g.volumes[2].mount_group = "1000".into();
+            },
+            "mountGroup is for a volume with files",
+        ),
+        (|g| g.volumes[0].mount_group = "0".into(), "mountGroup"),
+        (|g| g.volumes[0].mount_group = "01".into(), "mountGroup"),
+        (|g| g.volumes[0].mount_group = "users".into(), "mountGroup"),
+        (
+            |g| g.volumes[0].mount_group = "2147483648".into(),
+            "mountGroup",
         ),
         (
             |g| {
                 g.volumes[0]
                     .secret_refs
-                    .insert(crate::model::SecretUse::NodeStage, "a/b".parse().unwrap());
+                    .insert(SecretUse::Provisioner, "a/b".parse().unwrap());
             },
-            "secretRefs is not supported",
-        ),
-        (
-            |g| {
-                g.devices.push(GrantDevice {
-                    container: None,
-                    volume: label("vol1"),
-                    device_path: "/dev/x".into(),
-                })
-            },
-            "devices is not supported",
+            "secretRefs names provisioner",
         ),
         (
             |g| {
@@ -253,6 +286,30 @@ fn each_broken_rule_is_found_and_named() {
         let error = check(&broken).expect_err(expected);
         assert_eq!(error.kind(), Kind::InvalidInput);
         assert!(error.to_string().contains(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
+fn block_volumes_groups_secrets_and_every_access_mode_are_taken() {
+    let mut grant = grant();
+    raw(&mut grant);
+    grant.volumes[0].mount_group = "2147483647".into();
+    for use_ in SecretUse::ALL.into_iter().filter(|u| u.is_of_node()) {
+        let secret = "storage/creds".parse().unwrap();
+        grant.volumes[0].secret_refs.insert(use_, secret);
+    }
+    for mode in [
+        "SINGLE_NODE_WRITER",
+        "SINGLE_NODE_SINGLE_WRITER",
+        "SINGLE_NODE_MULTI_WRITER",
+        "SINGLE_NODE_READER_ONLY",
+        "MULTI_NODE_READER_ONLY",
+        "MULTI_NODE_SINGLE_WRITER",
+        "MULTI_NODE_MULTI_WRITER",
+    ] {
+        grant.volumes[1].access_mode = serde_json::from_value(mode.into()).unwrap();
+        let json = serde_json::to_string(&grant).unwrap();
+        assert_eq!(parse(&json).unwrap(), grant, "{mode}");
     }
 }
 

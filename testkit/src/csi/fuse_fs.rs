@@ -143,7 +143,8 @@ fn attributes(ino: INodeNo, found: &Metadata) -> FileAttr {
 
 macro_rules! answer {
     ($reply:ident, $result:expr, $done:ident => $say:expr) => {
-        match (|| -> Done<_> { $result })() {
+        let work = || -> Done<_> { $result };
+        match work() {
             Ok($done) => $say,
             Err(errno) => $reply.error(errno),
         }

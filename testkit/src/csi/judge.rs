@@ -7,6 +7,8 @@
 mod controller;
 mod node;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -55,8 +57,13 @@ impl<T> End<'_, T> {
                 | Code::Unavailable
                 | Code::Aborted
                 | Code::ResourceExhausted
-                | Code::Unknown
         )
+    }
+
+    /// The same of a call that makes, deletes or grows a volume: there
+    /// RESOURCE_EXHAUSTED is as final as any other code.
+    fn is_refusal(&self) -> bool {
+        self.is_final() || matches!(self, Self::Failed(Code::ResourceExhausted))
     }
 
     /// Whether something that was to be undone is gone for the caller.
@@ -92,6 +99,17 @@ fn offered(has: bool, about: &str, capability: &str) -> Judgement {
     Err(Broken {
         code: Code::Unimplemented,
         text: format!("{about}: {capability} was not advertised"),
+    })
+}
+
+/// A field that must be set.
+fn required(set: bool, about: &str, field: &str) -> Judgement {
+    if set {
+        return Ok(());
+    }
+    Err(Broken {
+        code: Code::InvalidArgument,
+        text: format!("{about}: no {field}"),
     })
 }
 
@@ -166,6 +184,7 @@ impl Told {
 impl Judge {
     /// A volume that is there for the caller.
     fn alive(&self, about: &str, id: &str) -> Result<Option<&Told>, Broken> {
+        required(!id.is_empty(), about, "volume_id")?;
         rule(!self.deleted.contains_key(id), || {
             format!("{about} after it was deleted")
         })?;

@@ -11,8 +11,8 @@ use std::{
 
 use super::{mounted, tool};
 
-/// Where ext4 has its magic number.
-const MAGIC: u64 = 1024 + 56;
+/// Where ext4 has its superblock.
+const SUPERBLOCK: u64 = 1024;
 
 /// The image has at least this size; it is made if it is not there.
 pub(super) fn grow(image: &Path, size: u64) -> io::Result<()> {
@@ -69,14 +69,18 @@ pub(super) fn mount(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let device = of(image)?;
-    let mut magic = [0; 2];
-    File::open(image)?.read_exact_at(&mut magic, MAGIC)?;
-    if magic != [0x53, 0xef] {
-        tool(
+    match size_of_fs(image)? {
+        None => tool(
             "mkfs.ext4",
             &[OsStr::new("-q"), OsStr::new("-F"), device.as_os_str()],
-        )?;
-    }
+        ),
+        // It grew while nobody had it: this needs no right to resize.
+        Some((size, block)) if size + block <= fs::metadata(image)?.len() && !mounted(at)? => {
+            tool("losetup", &[OsStr::new("-c"), device.as_os_str()])?;
+            tool("resize2fs", &[OsStr::new("-f"), device.as_os_str()])
+        }
+        Some(_) => Ok(String::new()),
+    }?;
     midway()?;
     if mounted(at)? {
         return Ok(());
@@ -88,6 +92,21 @@ pub(super) fn mount(
         &[&arguments[..], &[device.as_os_str(), at.as_os_str()]].concat(),
     )
     .map(drop)
+}
+
+/// The size of the image's file system and of its blocks, if it has one.
+fn size_of_fs(image: &Path) -> io::Result<Option<(u64, u64)>> {
+    let mut block = [0; 64];
+    File::open(image)?.read_exact_at(&mut block, SUPERBLOCK)?;
+    if block[56..58] != [0x53, 0xef] {
+        return Ok(None);
+    }
+    let number = |at: usize| {
+        let bytes = block[at..at + 4].try_into().expect("four bytes are four");
+        u64::from(u32::from_le_bytes(bytes))
+    };
+    let size = 1024 << number(24);
+    Ok(Some((number(4) * size, size)))
 }
 
 /// Shows the device itself at the file.

@@ -9,7 +9,7 @@ use prost::Message;
 use super::{
     At, Broken, End, Fields, Judge, Judgement, Known, Told, offered,
     request::{self, capability, many_nodes, mode_of},
-    rule, sorted,
+    required, rule, sorted,
 };
 use crate::csi::options::Segments;
 
@@ -44,7 +44,7 @@ impl Judge {
         let (options, name) = (at.options, &request.name);
         let about = format!("CreateVolume {name}");
         offered(options.create, &about, "CREATE_DELETE_VOLUME")?;
-        rule(!name.is_empty(), || format!("{about}: no name"))?;
+        required(!name.is_empty(), &about, "name")?;
         rule(!name.contains(is_control), || {
             format!("{about}: control characters in the name")
         })?;
@@ -53,9 +53,8 @@ impl Judge {
             format!("{about} after it was deleted")
         })?;
         request::range(&about, request.capacity_range.as_ref())?;
-        rule(!request.volume_capabilities.is_empty(), || {
-            format!("{about}: no volume_capabilities")
-        })?;
+        let some = !request.volume_capabilities.is_empty();
+        required(some, &about, "volume_capabilities")?;
         for one in &request.volume_capabilities {
             capability(at, &about, Some(one))?;
         }
@@ -109,7 +108,7 @@ impl Judge {
             End::Heard(answer) | End::Unheard(answer) => {
                 let Some(volume) = &answer.volume else { return };
                 let told = self.volumes.entry(volume.volume_id.clone());
-                let told = told.or_insert_with(Told::default);
+                let told = told.or_default();
                 told.name.clone_from(&request.name);
                 told.context = sorted(&volume.volume_context);
                 told.topology = segments(&volume.accessible_topology);
@@ -117,7 +116,7 @@ impl Judge {
             End::Failed(_) => {
                 // A request that was refused may be mended.
                 let exists = self.volumes.values().any(|t| t.name == request.name);
-                if end.is_final() && !exists {
+                if end.is_refusal() && !exists {
                     self.tried.remove(&format!("CreateVolume {}", request.name));
                 }
             }
@@ -132,6 +131,7 @@ impl Judge {
         let (options, id) = (at.options, &request.volume_id);
         let about = format!("DeleteVolume {id}");
         offered(options.create, &about, "CREATE_DELETE_VOLUME")?;
+        required(!id.is_empty(), &about, "volume_id")?;
         request::secrets(options, &about, request, &options.secrets.provisioner)?;
         let Some(told) = self.volumes.get_mut(id) else {
             return Ok(());
@@ -154,7 +154,7 @@ impl Judge {
             && let Some(told) = self.volumes.remove(id)
         {
             self.deleted.insert(id.clone(), told.name);
-        } else if end.is_final()
+        } else if end.is_refusal()
             && let Some(told) = self.volumes.get_mut(id)
         {
             told.deleting = false;
@@ -288,9 +288,7 @@ impl Judge {
         let about = format!("ControllerExpandVolume {id}");
         offered(options.expand_controller, &about, "EXPAND_VOLUME")?;
         offered(options.expansion.is_some(), &about, "VolumeExpansion")?;
-        rule(request.capacity_range.is_some(), || {
-            format!("{about}: no capacity_range")
-        })?;
+        required(request.capacity_range.is_some(), &about, "capacity_range")?;
         request::range(&about, request.capacity_range.as_ref())?;
         if request.volume_capability.is_some() {
             capability(at, &about, request.volume_capability.as_ref())?;
@@ -310,7 +308,7 @@ impl Judge {
         end: &End<'_, wire::ControllerExpandVolumeResponse>,
     ) {
         let id = &request.volume_id;
-        if end.heard() || end.is_final() {
+        if end.heard() || end.is_refusal() {
             self.tried.remove(&format!("ControllerExpandVolume {id}"));
         }
         if end.heard()
@@ -327,15 +325,16 @@ impl Judge {
     ) -> Judgement {
         let (options, id) = (at.options, &request.volume_id);
         let about = format!("ValidateVolumeCapabilities {id}");
-        rule(!request.volume_capabilities.is_empty(), || {
-            format!("{about}: no volume_capabilities")
-        })?;
+        let some = !request.volume_capabilities.is_empty();
+        required(some, &about, "volume_capabilities")?;
         for one in &request.volume_capabilities {
             capability(at, &about, Some(one))?;
         }
         request::secrets(options, &about, request, &options.secrets.provisioner)?;
         let told = self.alive(&about, id)?;
-        let same = told.is_none_or(|t| t.context == sorted(&request.volume_context));
+        // Here it may be left out.
+        let given = sorted(&request.volume_context);
+        let same = given.is_empty() || told.is_none_or(|t| t.context == given);
         rule(same, || format!("{about}: another volume_context"))
     }
 

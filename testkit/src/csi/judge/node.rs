@@ -58,7 +58,7 @@ impl Judge {
         let about = format!("NodeStageVolume {id} on {} at {path}", at.node);
         offered(at.options.stage, &about, "STAGE_UNSTAGE_VOLUME")?;
         request::path(&about, self.known(id), path)?;
-        rule(Path::new(path).is_dir(), || {
+        rule(request::is_directory(Path::new(path)), || {
             format!("{about}: the directory does not exist")
         })?;
         capability(at, &about, request.volume_capability.as_ref())?;
@@ -166,7 +166,8 @@ impl Judge {
             offered(at.options.stage, &about, "STAGE_UNSTAGE_VOLUME")?;
             request::path(&about, self.known(id), staging)?;
         }
-        let parent = Path::new(path).parent().is_some_and(Path::is_dir);
+        let parent = Path::new(path).parent();
+        let parent = parent.is_some_and(request::is_directory);
         rule(parent, || {
             format!("{about}: the parent directory does not exist")
         })?;
@@ -322,7 +323,7 @@ impl Judge {
         end: &End<'_, wire::NodeExpandVolumeResponse>,
     ) {
         let (id, path) = (&request.volume_id, &request.volume_path);
-        if end.heard() || end.is_final() {
+        if end.heard() || end.is_refusal() {
             let about = format!("NodeExpandVolume {id} on {} at {path}", at.node);
             self.tried.remove(&about);
         }

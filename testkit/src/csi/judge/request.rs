@@ -3,16 +3,20 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     path::{Component, Path},
 };
 
-use actor_volumes::proto::csi::{
-    self as wire,
-    volume_capability::{AccessType, access_mode::Mode},
+use actor_volumes::{
+    host::mount,
+    proto::csi::{
+        self as wire,
+        volume_capability::{AccessType, access_mode::Mode},
+    },
 };
 use prost::Message;
 
-use super::{At, Broken, Judgement, offered, rule};
+use super::{At, Broken, Judgement, offered, required, rule};
 use crate::csi::Options;
 
 /// What CSI promises for a string, and for a path.
@@ -35,6 +39,7 @@ pub(super) fn small(about: &str, field: &str, map: &HashMap<String, String>) -> 
 
 /// A path that a driver must accept, and that is not made of the volume's id.
 pub(super) fn path(about: &str, id: &str, path: &str) -> Judgement {
+    required(!path.is_empty(), about, "path")?;
     short(about, "a path", path)?;
     let plain = Path::new(path).is_absolute()
         && Path::new(path)
@@ -49,6 +54,16 @@ pub(super) fn path(about: &str, id: &str, path: &str) -> Judgement {
     })
 }
 
+/// Whether there is a directory. What is mounted on it may be dead or frozen, and
+/// is not asked.
+pub(super) fn is_directory(path: &Path) -> bool {
+    match mount::is_mount_point(path) {
+        Ok(true) => true,
+        Ok(false) => path.is_dir(),
+        Err(e) => e.kind() != io::ErrorKind::NotFound,
+    }
+}
+
 /// The parts of a capability, all of them set and offered; its mode.
 pub(super) fn capability(
     at: &At<'_>,
@@ -56,13 +71,9 @@ pub(super) fn capability(
     capability: Option<&wire::VolumeCapability>,
 ) -> Result<Mode, Broken> {
     let options = at.options;
-    rule(capability.is_some(), || {
-        format!("{about}: no volume_capability")
-    })?;
+    required(capability.is_some(), about, "volume_capability")?;
     let capability = capability.cloned().unwrap_or_default();
-    rule(capability.access_type.is_some(), || {
-        format!("{about}: no access_type")
-    })?;
+    required(capability.access_type.is_some(), about, "access_type")?;
     if let Some(AccessType::Mount(mount)) = &capability.access_type {
         short(about, "fs_type", &mount.fs_type)?;
         short(about, "volume_mount_group", &mount.volume_mount_group)?;

@@ -269,10 +269,13 @@ impl Work {
             });
             let entries: Vec<_> = entries.collect();
             let next = from + entries.len();
-            let more = next < all;
             Ok(wire::ListVolumesResponse {
                 entries,
-                next_token: more.then(|| format!("from-{next}")).unwrap_or_default(),
+                next_token: if next < all {
+                    format!("from-{next}")
+                } else {
+                    String::new()
+                },
             })
         })
     }

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What enters a mounted volume, and may therefore hang for ever: only for the
+//! helper, a process of its own that can be killed.
+
+use std::{io, path::Path};
+
+use rustix::{
+    fs::{AtFlags, CWD, Gid, Mode, OFlags, StatxAttributes, StatxFlags},
+    io::Errno,
+};
+
+use super::mount::stat_mount;
+
+/// What a group needs of a directory in which it is to work: rwx, and that new
+/// files are of the group too.
+const GROUP: Mode = Mode::RGRP
+    .union(Mode::WGRP)
+    .union(Mode::XGRP)
+    .union(Mode::SGID);
+
+/// Whether the root of the mount at this path answers.
+pub fn probe(path: &Path) -> io::Result<()> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_FORCE_SYNC;
+    rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS)?;
+    Ok(())
+}
+
+/// Gives the root directory of the mount at this path to the group: its group
+/// and mode alone, nothing below it. Gives whether anything was to be done.
+///
+/// Works by descriptor, on the root of the mount with this id and on nothing
+/// else, whatever happens to the path meanwhile.
+pub fn own(path: &Path, mount: u64, gid: u32) -> io::Result<bool> {
+    let place = rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let found = stat_mount(&place, Path::new(""))?;
+    let is_root = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+    if !is_root || found.stx_mnt_id != mount {
+        return Err(io::Error::other(
+            "another mount, or none, is there than the one that was published",
+        ));
+    }
+    // `.` leads to the very directory of the descriptor, across no mount.
+    let dir = rustix::fs::openat(
+        &place,
+        ".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let now = rustix::fs::fstat(&dir)?;
+    let mode = Mode::from_raw_mode(now.st_mode);
+    if now.st_gid == gid && mode.contains(GROUP) {
+        return Ok(false);
+    }
+    let changed = rustix::fs::fchown(&dir, None, Some(Gid::from_raw(gid)))
+        .and_then(|()| rustix::fs::fchmod(&dir, mode | GROUP));
+    match changed {
+        Ok(()) => Ok(true),
+        // Nobody can write there, so no group needs to.
+        Err(Errno::ROFS) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether this errno says that the mount is there and the file system behind it
+/// is not.
+pub fn is_corrupted(errno: i32) -> bool {
+    [Errno::NOTCONN, Errno::STALE, Errno::IO, Errno::HOSTDOWN]
+        .iter()
+        .any(|e| e.raw_os_error() == errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_no_mount_is_never_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = std::fs::metadata(dir.path()).unwrap();
+        let id = stat_mount(CWD, dir.path()).unwrap().stx_mnt_id;
+        let refused = own(dir.path(), id, 1000).unwrap_err();
+        assert!(refused.to_string().contains("another mount"), "{refused}");
+        let after = std::fs::metadata(dir.path()).unwrap();
+        assert_eq!(after.permissions(), before.permissions());
+    }
+
+    #[test]
+    fn a_directory_answers_and_a_missing_one_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        probe(dir.path()).unwrap();
+        let missing = probe(&dir.path().join("x")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert!(!is_corrupted(missing.raw_os_error().unwrap()));
+        assert!(is_corrupted(107) && is_corrupted(116) && is_corrupted(5) && is_corrupted(112));
+    }
+}
