@@ -22,13 +22,16 @@ use super::{
 };
 use crate::{
     csi::VolumeCapability,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     host::durable,
     model::Scope,
 };
 
 /// How often a scope whose end is not proven is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A request that would get the same answer again waits for this long, unless
+/// somebody asks.
+const WHEN_ASKED: Duration = Duration::from_secs(600);
 /// The same for a mount that is of no use, and in use: each look may cost a
 /// process.
 const LOOK_AGAIN_AT_FAULT: Duration = Duration::from_secs(10);
@@ -178,7 +181,10 @@ impl Volume {
                 let failure = match step {
                     Step::Expand(_) => state.expansion.failed(&error),
                     _ => {
-                        let failure = Failure::after(state.failure.as_ref(), &error);
+                        let mut failure = Failure::after(state.failure.as_ref(), &error);
+                        if is_pointless(step, failure.kind) {
+                            failure.retry_at = failure.last + WHEN_ASKED;
+                        }
                         state.failure = Some(failure.clone());
                         failure
                     }
@@ -314,4 +320,15 @@ async fn make_dir(path: PathBuf) -> Result<()> {
     proof::look("the mount root", move || durable::make_dir(&path))
         .await?
         .map_err(|e| Error::internal(format!("cannot make {shown}")).with_source(e))
+}
+
+/// Whether the very same request would get the very same answer: on the way
+/// forward it waits until somebody asks. The way back is repeated whatever the
+/// answer, since nobody else would free what is left.
+fn is_pointless(step: &Step, kind: Kind) -> bool {
+    matches!(step, Step::Stage(_) | Step::Publish(_))
+        && matches!(
+            kind,
+            Kind::InvalidInput | Kind::AlreadyExists | Kind::Unimplemented
+        )
 }
