@@ -32,7 +32,7 @@ const MIB64: u64 = 64 << 20;
 /// Three listings, one a minute.
 const LISTINGS: Duration = Duration::from_secs(240);
 
-const TESTS: [Test; 6] = [
+const TESTS: [Test; 7] = [
     (
         "a_volume_is_attached_to_the_node_that_the_driver_names_and_detached_before_it_is_deleted",
         a_volume_is_attached_to_the_node_that_the_driver_names_and_detached_before_it_is_deleted,
@@ -48,6 +48,10 @@ const TESTS: [Test; 6] = [
     (
         "a_detached_volume_grows_at_the_controller",
         a_detached_volume_grows_at_the_controller,
+    ),
+    (
+        "an_attached_volume_grows_while_it_is_attached",
+        an_attached_volume_grows_while_it_is_attached,
     ),
     (
         "what_the_driver_had_before_us_is_nobodys_orphan",
@@ -241,6 +245,24 @@ fn a_detached_volume_grows_at_the_controller(house: &mut House) {
     let volume = house.volume("a");
     assert_eq!(volume["expansion"]["wantedBytes"], 2 * MIB64, "{volume}");
     house.delete("a");
+}
+
+fn an_attached_volume_grows_while_it_is_attached(house: &mut House) {
+    house.create("a", KIND);
+    house.resume("a");
+    let volume = house.volume("a");
+    let uid = volume["uid"].as_str().expect("a uid is text");
+    house.must(&["volume", "expand", uid, "--capacity", "128Mi"]);
+    until_true("the controller is asked to grow it", SOON, || {
+        calls(house, &["ControllerExpandVolume"]).len() == 1
+    });
+    // It is on no pod, so that there is nothing to grow on the node yet.
+    let volume = house.volume("a");
+    assert_eq!(volume["attachments"][0]["phase"], "Attached", "{volume}");
+    assert!(calls(house, &["NodeExpandVolume"]).is_empty());
+    house.suspend("a");
+    house.delete("a");
+    assert!(methods(house).ends_with(&["ControllerUnpublishVolume".into(), "DeleteVolume".into()]));
 }
 
 fn what_the_driver_had_before_us_is_nobodys_orphan(house: &mut House) {

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    holders::{self, Holder, gone, in_control_group},
+    holders::{self, Holder, Query, gone, in_control_group},
     mountinfo::Identity,
 };
 
@@ -48,7 +48,13 @@ pub fn holder(
         device: device.to_string(),
         root: PathBuf::from("/"),
     };
-    if let Some(holder) = holders::find(&file_system, &[], passed_over, containers)? {
+    let mounted = Query {
+        volume: file_system,
+        known: Vec::new(),
+        passed_over: passed_over.into(),
+        containers: containers.into(),
+    };
+    if let Some(holder) = holders::find(&[mounted])?.pop().flatten() {
         return Ok(Some(holder));
     }
     let passed_over: HashSet<u32> = passed_over.iter().copied().collect();

@@ -5,9 +5,13 @@
 //! This is the proof that every member of a scope has exited: a container's
 //! mount namespace lives as long as one of its processes.
 
-use std::{collections::HashSet, io, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    path::{Path, PathBuf},
+};
 
-use super::mountinfo::{self, Identity};
+use super::mountinfo::{self, Identity, Mount};
 
 /// One process in a mount namespace that holds the volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,28 +24,30 @@ pub struct Holder {
     pub how: String,
 }
 
-/// Looks through the mount namespaces of all processes.
-///
-/// `known` are the paths at which the volume is staged and published: a mount
-/// there, in a namespace that follows ours, ends with ours. `passed_over` are
-/// processes whose mount namespace does not count: the driver's own.
+/// One question: who holds this volume?
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// What the volume's mounts show.
+    pub volume: Identity,
+    /// The paths at which it is staged and published: a mount there, in a
+    /// namespace that follows ours, ends with ours.
+    pub known: Vec<PathBuf>,
+    /// Processes whose mount namespace does not count: the driver's own.
+    pub passed_over: Vec<u32>,
+    /// The containers of the scope.
+    pub containers: Vec<String>,
+}
+
+/// Looks through the mount namespaces of all processes, once for all questions;
+/// the answers are in their order.
 ///
 /// A process with capabilities that this one lacks may not be looked at
 /// (ptrace(2), PTRACE_MODE_READ). It counts as a holder if its control group is
-/// named after one of `containers`, as every runtime names them.
-pub fn find(
-    volume: &Identity,
-    known: &[&Path],
-    passed_over: &[u32],
-    containers: &[String],
-) -> io::Result<Option<Holder>> {
+/// named after one of the containers, as every runtime names them.
+pub fn find(queries: &[Query]) -> io::Result<Vec<Option<Holder>>> {
+    let mut questions = Questions::new(queries);
     let mut seen = HashSet::new();
     seen.insert(namespace("self")?);
-    for pid in passed_over {
-        if let Ok(ns) = namespace(&pid.to_string()) {
-            seen.insert(ns);
-        }
-    }
     for entry in std::fs::read_dir("/proc")? {
         let Some(pid) = entry?
             .file_name()
@@ -63,32 +69,78 @@ pub fn find(
             // A process that ends while we look is no holder.
             Err(e) if gone(&e) => continue,
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                match in_control_group(pid, containers) {
-                    Ok(true) => {
-                        let how = "is of the scope, and its mounts may not be looked at";
-                        return Ok(Some(of(pid, how.into())));
-                    }
-                    Ok(false) => continue,
-                    Err(e) if gone(&e) => continue,
+                match control_groups(pid) {
+                    Ok(groups) => questions.not_to_be_looked_at(pid, &groups),
+                    Err(e) if gone(&e) => {}
                     Err(e) => return Err(e),
                 }
+                continue;
             }
             Err(e) => return Err(e),
         };
+        questions.look(pid, &ns, &mounts);
         // An exiting process may show an empty table while another one of the
         // same namespace lives on: only a table that was read counts as seen.
         if !mounts.is_empty() {
             seen.insert(ns);
         }
-        let holds = mounts
-            .iter()
-            .find(|m| volume.contains(&m.identity) && !known.contains(&m.mount_point.as_path()));
-        if let Some(mount) = holds {
-            let how = format!("has it at {}", mount.mount_point.display());
-            return Ok(Some(of(pid, how)));
+    }
+    Ok(questions.answers)
+}
+
+/// Questions by the device that they are about, so that a mount is compared with
+/// those alone.
+struct Questions<'q> {
+    queries: &'q [Query],
+    passed_over: Vec<HashSet<PathBuf>>,
+    by_device: HashMap<&'q str, Vec<usize>>,
+    answers: Vec<Option<Holder>>,
+}
+
+impl<'q> Questions<'q> {
+    fn new(queries: &'q [Query]) -> Self {
+        let mut by_device: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (n, query) in queries.iter().enumerate() {
+            by_device.entry(&query.volume.device).or_default().push(n);
+        }
+        let spaces = |query: &Query| {
+            let pids = query.passed_over.iter();
+            pids.filter_map(|pid| namespace(&pid.to_string()).ok())
+                .collect()
+        };
+        Self {
+            passed_over: queries.iter().map(spaces).collect(),
+            answers: vec![None; queries.len()],
+            by_device,
+            queries,
         }
     }
-    Ok(None)
+
+    fn look(&mut self, pid: u32, ns: &PathBuf, mounts: &[Mount]) {
+        for mount in mounts {
+            let about = self.by_device.get(mount.identity.device.as_str());
+            for &n in about.into_iter().flatten() {
+                let query = &self.queries[n];
+                if self.answers[n].is_none()
+                    && query.volume.contains(&mount.identity)
+                    && !query.known.contains(&mount.mount_point)
+                    && !self.passed_over[n].contains(ns)
+                {
+                    let how = format!("has it at {}", mount.mount_point.display());
+                    self.answers[n] = Some(of(pid, how));
+                }
+            }
+        }
+    }
+
+    fn not_to_be_looked_at(&mut self, pid: u32, groups: &str) {
+        for (query, answer) in self.queries.iter().zip(&mut self.answers) {
+            if answer.is_none() && names_one_of(groups, &query.containers) {
+                let how = "is of the scope, and its mounts may not be looked at";
+                *answer = Some(of(pid, how.into()));
+            }
+        }
+    }
 }
 
 /// This process as a holder.
@@ -103,11 +155,18 @@ pub(super) fn of(pid: u32, how: String) -> Holder {
 
 /// Whether the process is in a control group named after one of the containers.
 pub(super) fn in_control_group(pid: u32, containers: &[String]) -> io::Result<bool> {
-    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    Ok(containers.iter().any(|id| groups.contains(id.as_str())))
+    Ok(names_one_of(&control_groups(pid)?, containers))
 }
 
-fn namespace(pid: &str) -> io::Result<std::path::PathBuf> {
+fn control_groups(pid: u32) -> io::Result<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/cgroup"))
+}
+
+fn names_one_of(groups: &str, containers: &[String]) -> bool {
+    containers.iter().any(|id| groups.contains(id.as_str()))
+}
+
+fn namespace(pid: &str) -> io::Result<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/ns/mnt"))
 }
 
@@ -141,10 +200,38 @@ mod tests {
 
     #[test]
     fn the_root_of_this_namespace_is_held_by_nobody_elsewhere_at_an_unknown_path() {
-        let nothing = Identity {
-            device: "0:0".into(),
-            root: "/no/such/volume".into(),
+        let nothing = Query {
+            volume: Identity {
+                device: "0:0".into(),
+                root: "/no/such/volume".into(),
+            },
+            known: Vec::new(),
+            passed_over: Vec::new(),
+            containers: Vec::new(),
         };
-        assert_eq!(find(&nothing, &[], &[], &[]).unwrap(), None);
+        assert_eq!(find(&[nothing.clone(), nothing]).unwrap(), [None, None]);
+    }
+
+    #[test]
+    fn one_look_answers_each_question_for_itself() {
+        let query = |root: &str, known: &str| Query {
+            volume: Identity {
+                device: "8:1".into(),
+                root: root.into(),
+            },
+            known: vec![known.into()],
+            passed_over: Vec::new(),
+            containers: vec!["c1".into()],
+        };
+        let queries = [query("/a", "/x"), query("/b", "/m/b"), query("/c", "/x")];
+        let mut questions = Questions::new(&queries);
+        let table = b"36 35 8:1 /a/sub /m/a rw - ext4 /dev/x rw\n\
+                      37 35 8:1 /b /m/b rw - ext4 /dev/x rw\n";
+        questions.look(1, &"mnt:[1]".into(), &mountinfo::parse(table));
+        let how = |n: usize| questions.answers[n].as_ref().map(|h| h.how.clone());
+        assert_eq!(how(0).as_deref(), Some("has it at /m/a"));
+        assert_eq!((how(1), how(2)), (None, None));
+        questions.not_to_be_looked_at(2, "9:cpu:/kubepods/c1");
+        assert!(questions.answers.iter().all(Option::is_some));
     }
 }

@@ -4,9 +4,14 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
+
+use tokio::sync::oneshot;
 
 use crate::{
     cri::Cri,
@@ -14,7 +19,7 @@ use crate::{
     host::{
         device::{self, Device},
         enter,
-        holders::{self, Holder},
+        holders::{self, Holder, Query},
         mount,
         mountinfo::{self, Identity, Mount},
         process,
@@ -29,6 +34,15 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Proof {
     runtime_socket: PathBuf,
     sight: AtomicBool,
+    asked: Arc<Mutex<Asked>>,
+}
+
+/// Questions that wait for the next look: many volumes that are released at once
+/// share one.
+#[derive(Debug, Default)]
+struct Asked {
+    waiting: Vec<(Query, oneshot::Sender<Result<Option<Holder>>>)>,
+    looking: bool,
 }
 
 impl Proof {
@@ -37,10 +51,12 @@ impl Proof {
         Self {
             runtime_socket: cri.socket().into(),
             sight: AtomicBool::new(false),
+            asked: Arc::default(),
         }
     }
 
-    /// Who holds the volume in another mount namespace; none: nobody does.
+    /// Who holds the volume in another mount namespace; none: nobody does. The
+    /// look begins after the question was asked.
     pub async fn holder(
         &self,
         volume: Identity,
@@ -48,11 +64,24 @@ impl Proof {
         containers: Vec<String>,
         driver_socket: Option<PathBuf>,
     ) -> Result<Option<Holder>> {
-        self.find(driver_socket, move |driver| {
-            let known: Vec<&Path> = known.iter().map(PathBuf::as_path).collect();
-            holders::find(&volume, &known, driver, &containers)
-        })
-        .await
+        let driver = self.sighted(driver_socket).await?;
+        let query = Query {
+            volume,
+            known,
+            passed_over: driver.into_iter().collect(),
+            containers,
+        };
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut asked = lock(&self.asked);
+            asked.waiting.push((query, answer));
+            if !std::mem::replace(&mut asked.looking, true) {
+                tokio::spawn(look_for_all(Arc::clone(&self.asked)));
+            }
+        }
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Error::internal("the look for holders broke off")))
     }
 
     /// Who uses the block device: no mount shows it. None: nobody does.
@@ -62,34 +91,70 @@ impl Proof {
         containers: Vec<String>,
         driver_socket: Option<PathBuf>,
     ) -> Result<Option<Holder>> {
-        self.find(driver_socket, move |driver| {
-            device::holder(device, driver, &containers)
+        let driver = self.sighted(driver_socket).await?;
+        look("the processes in /proc", move || {
+            device::holder(device, driver.as_slice(), &containers).map_err(|e| unseen(&e))
         })
-        .await
+        .await?
     }
 
     /// Proves first that the runtime's processes are in sight at all (I8): an
-    /// agent in a process namespace of its own would see no holder, ever.
-    async fn find(
-        &self,
-        driver_socket: Option<PathBuf>,
-        find: impl FnOnce(&[u32]) -> io::Result<Option<Holder>> + Send + 'static,
-    ) -> Result<Option<Holder>> {
+    /// agent in a process namespace of its own would see no holder, ever. Gives
+    /// the driver's process, where it can be told.
+    async fn sighted(&self, driver_socket: Option<PathBuf>) -> Result<Option<u32>> {
         let sighted = self.sight.load(Ordering::Relaxed);
         let runtime = self.runtime_socket.clone();
-        let found = look("the processes in /proc", move || {
+        let driver = look("the runtime and the driver", move || {
             if !sighted {
                 prove_sight(&runtime)?;
             }
-            let driver = driver_socket.and_then(|s| process::listener_pid(&s).ok().flatten());
-            find(driver.as_slice()).map_err(|e| {
-                Error::internal("cannot look through the processes in /proc: the node agent needs the host's process namespace, and /proc without hidepid")
-                    .with_source(e)
-            })
+            Ok::<_, Error>(driver_socket.and_then(|s| process::listener_pid(&s).ok().flatten()))
         })
         .await??;
         self.sight.store(true, Ordering::Relaxed);
-        Ok(found)
+        Ok(driver)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unseen(cause: &io::Error) -> Error {
+    Error::internal(format!(
+        "cannot look through the processes in /proc ({cause}): the node agent needs the host's process namespace, and /proc without hidepid"
+    ))
+}
+
+/// Looks until nobody asks any more.
+async fn look_for_all(asked: Arc<Mutex<Asked>>) {
+    loop {
+        let waiting = {
+            let mut asked = lock(&asked);
+            asked.looking = !asked.waiting.is_empty();
+            std::mem::take(&mut asked.waiting)
+        };
+        if waiting.is_empty() {
+            return;
+        }
+        let (queries, answers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        let found = look("the processes in /proc", move || {
+            holders::find(&queries).map_err(|e| unseen(&e))
+        });
+        match found.await.and_then(|found| found) {
+            Ok(found) => {
+                for (answer, found) in answers.into_iter().zip(found) {
+                    // Who asked may have given up meanwhile.
+                    let _ = answer.send(Ok(found));
+                }
+            }
+            Err(e) => {
+                for answer in answers {
+                    let _ = answer.send(Err(Error::new(e.kind(), e.full_message())));
+                }
+            }
+        }
     }
 }
 

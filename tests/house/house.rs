@@ -137,6 +137,8 @@ impl House {
         let dir = tempfile::Builder::new().prefix("av").tempdir().unwrap();
         let options = Options {
             attach: true,
+            // It lives as long as the test, also when it is stopped.
+            persist: false,
             ..Options::new(Backend::Bind {
                 root: dir.path().join("backend"),
             })

@@ -185,7 +185,7 @@ impl Volume {
             // A driver that keeps nothing in mind answers NOT_FOUND where an
             // earlier try was carried out after all, and would do so for ever.
             // That the mount is gone is for us to see.
-            let unknown = match call().await {
+            let not_found = match call().await {
                 Err(e) if e.outcome == Outcome::Final && e.error.kind() == Kind::NotFound => {
                     Some(e)
                 }
@@ -195,9 +195,13 @@ impl Volume {
                 }
             };
             let seen = self.see(path.to_owned()).await?;
-            match unknown {
-                _ if seen.is_nothing() => return Ok(()),
+            match not_found {
+                Some(e) if seen.is_nothing() => {
+                    tracing::info!(volume = %self.key, "{e}; nothing is there: done");
+                    return Ok(());
+                }
                 Some(e) => return Err(e.into()),
+                None if seen.is_nothing() => return Ok(()),
                 None => {}
             }
             if seen.mounts.len() < depth {

@@ -103,6 +103,9 @@ pub struct Options {
     pub node_id: String,
     /// Where the files are.
     pub backend: Backend,
+    /// Whether what it knows is written down at each call, for the next process.
+    /// A driver with a thousand volumes is slow with it.
+    pub persist: bool,
     /// STAGE_UNSTAGE_VOLUME
     pub stage: bool,
     /// PUBLISH_UNPUBLISH_VOLUME, with a token in publish_context.
@@ -182,6 +185,7 @@ impl Options {
             version: "1".into(),
             node_id: "node-a".into(),
             backend,
+            persist: true,
             stage: true,
             attach: false,
             controller_single_node_modes: true,

@@ -314,7 +314,9 @@ impl Shared {
         };
         let mut memory = lock(&self.memory);
         request.settle(&mut memory.judge, &at, &end);
-        memory.save(&options.backend);
+        if options.persist {
+            memory.save(&options.backend);
+        }
         drop(memory);
         result
     }
