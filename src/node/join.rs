@@ -11,7 +11,7 @@ use std::{
 use super::{
     Phase, Publication,
     helper::Probed,
-    proof,
+    proof::{self, Glance},
     volume::{State, Volume},
 };
 use crate::{
@@ -161,16 +161,15 @@ impl Volume {
     /// Why what is published is of no use any more; none: it is.
     pub(super) async fn fault(&self, publication: &Publication) -> Result<Option<String>> {
         let target = self.shared.layout.target(&self.key, &publication.scope);
-        let seen = self.see(target.clone()).await?;
         if publication.request.volume_mode == VolumeMode::Block {
-            let same = seen.device == publication.device;
+            let same = self.see(target).await?.device == publication.device;
             return Ok((!same).then(|| "the block device is gone".to_owned()));
         }
-        if seen.mounts.is_empty() {
-            return Ok(Some("nothing is mounted there any more".to_owned()));
-        }
-        if seen.corrupted.is_some() || LOCAL.contains(&publication.file_system.as_str()) {
-            return Ok(seen.corrupted);
+        match proof::glance(target.clone()).await? {
+            Glance::Nothing => return Ok(Some("nothing is mounted there any more".to_owned())),
+            Glance::Corrupted(why) => return Ok(Some(why)),
+            Glance::Mount if LOCAL.contains(&publication.file_system.as_str()) => return Ok(None),
+            Glance::Mount => {}
         }
         match self.shared.helpers.probe(&self.key, &target).await? {
             Probed::Ok => Ok(None),

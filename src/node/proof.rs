@@ -181,8 +181,18 @@ pub struct Seen {
     pub device: Option<Device>,
     /// The topmost mount shows nothing but our own directories.
     pub hollow: bool,
-    /// The kernel's word, where the mount is there and its file system is not.
-    pub corrupted: Option<String>,
+}
+
+/// Whether something is mounted at a path: all that the kernel tells without
+/// its whole mount table, which may be long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Glance {
+    /// Nothing is mounted at exactly this path.
+    Nothing,
+    /// Something is.
+    Mount,
+    /// Something is, and the file system behind it is not: the kernel's word.
+    Corrupted(String),
 }
 
 impl Seen {
@@ -195,6 +205,23 @@ impl Seen {
     pub fn is_nothing(&self) -> bool {
         self.mounts.is_empty() && self.device.is_none()
     }
+}
+
+/// Glances at a path.
+pub async fn glance(path: PathBuf) -> Result<Glance> {
+    look("the mount at a path", move || {
+        match mount::is_mount_point(&path) {
+            Ok(true) => Glance::Mount,
+            Ok(false) => Glance::Nothing,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Glance::Nothing,
+            Err(e) if e.raw_os_error().is_some_and(enter::is_corrupted) => {
+                Glance::Corrupted(e.to_string())
+            }
+            // What may not be looked at is there.
+            Err(_) => Glance::Mount,
+        }
+    })
+    .await
 }
 
 /// Looks at a path of a volume whose own directory is `volume_dir`.
@@ -214,9 +241,6 @@ pub async fn see(path: PathBuf, volume_dir: PathBuf) -> Result<Seen> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(seen),
             // A corrupted mount answers with an error and is a mount all the
             // same: the table tells.
-            Err(e) if e.raw_os_error().is_some_and(enter::is_corrupted) => {
-                seen.corrupted = Some(e.to_string());
-            }
             Err(_) => {}
         }
         let table = mountinfo::own().map_err(failed)?;

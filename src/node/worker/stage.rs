@@ -7,7 +7,11 @@ use crate::{
     error::Result,
     host::crash::{self, CrashPoint},
     model::{Scope, SecretUse},
-    node::{Phase, volume::Volume},
+    node::{
+        Phase,
+        proof::{self, Glance},
+        volume::Volume,
+    },
 };
 
 impl Volume {
@@ -42,7 +46,7 @@ impl Volume {
             .await?;
         crash::hit(CrashPoint::StageAnswered);
         // Not every driver mounts here; whoever did must find it at publish.
-        let mounted = !self.see(staging_path).await?.mounts.is_empty();
+        let mounted = proof::glance(staging_path).await? != Glance::Nothing;
         self.commit(|record| {
             record.staging.phase = Phase::Done;
             record.staging.mounted = mounted;
@@ -59,7 +63,7 @@ impl Volume {
             return Ok(false);
         }
         let staging_path = self.shared.layout.staging(&self.key);
-        if !self.see(staging_path).await?.mounts.is_empty() {
+        if proof::glance(staging_path).await? != Glance::Nothing {
             return Ok(false);
         }
         tracing::warn!(volume = %self.key, "what the driver had mounted at the staging path is gone: staging again");
