@@ -9,6 +9,7 @@
 //!
 //! One step a volume at a time: CSI wants one call in flight per volume.
 
+mod fence;
 #[cfg(test)]
 mod model;
 mod outcome;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use fence::fence;
 pub use outcome::{Certainty, Failure, Moment, Outcome, begin, finish, restarted, try_at_once};
 pub use pace::Pace;
 pub use step::Step;
@@ -197,6 +199,14 @@ fn settle_attachments(state: &mut State) {
     } = state;
     attachments.retain(|(uid, _), attachment| {
         let volume = volumes.get(uid);
+        let held = matches!(
+            attachment.phase,
+            AttachmentPhase::Revoking | AttachmentPhase::Releasing
+        );
+        if held && attachment.fenced {
+            attachment.phase = AttachmentPhase::Detaching;
+            attachment.trouble = None;
+        }
         match attachment.phase {
             AttachmentPhase::Attaching => {
                 let ready = volume.is_some_and(|v| v.phase == VolumePhase::Ready);

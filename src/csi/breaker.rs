@@ -51,6 +51,11 @@ impl Breaker {
         }
     }
 
+    /// Whether calls are held back now.
+    pub(super) fn is_closed(&self, now: Instant) -> bool {
+        self.failed_probes > 0 && self.next_probe.is_some_and(|at| self.probing || at > now)
+    }
+
     /// A call was answered, with whatever code.
     pub(super) fn answered(&mut self) {
         self.unanswered = 0;

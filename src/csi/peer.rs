@@ -127,16 +127,14 @@ impl Peer {
     {
         let mut fresh = false;
         loop {
-            let connection = self.connect().await.map_err(|e| CallError {
-                rpc: rpc.name,
-                error: Error::from(e),
-                outcome: Outcome::Ambiguous,
-            })?;
+            let connection = self.enter(rpc).await?;
             let Some(message) = build(&connection.capabilities)? else {
                 return Ok(None);
             };
             let place = self.place(rpc).await?;
-            self.pass_breaker(rpc, &connection).await?;
+            if lock(&self.breaker).is_closed(Clock::now()) {
+                return Err(self.not_called(rpc));
+            }
             let mut request = Request::new(message);
             request.set_timeout(self.call_timeout);
             let begun = Clock::now();
@@ -204,28 +202,52 @@ impl Peer {
         }
     }
 
-    async fn pass_breaker(&self, rpc: Rpc, connection: &Arc<Connection>) -> Result<(), CallError> {
+    /// The connection, if the breaker lets a call through. Asked before
+    /// connecting: a driver that does not answer would take a deadline for that
+    /// alone.
+    async fn enter(&self, rpc: Rpc) -> Result<Arc<Connection>, CallError> {
         let gate = lock(&self.breaker).gate(Clock::now());
-        match gate {
-            Gate::Open => return Ok(()),
-            Gate::Closed(_) => {}
-            Gate::ProbeFirst => {
-                let mut probing = Probing(&self.breaker, false);
-                let answered = self.probe(connection, PROBE_WITHIN).await.is_ok();
-                probing.1 = true;
-                lock(&self.breaker).probed(answered, Clock::now());
-                if answered {
-                    return Ok(());
-                }
-                // It may be the connection that is dead, and not the driver.
-                self.forget(connection);
-            }
+        if let Gate::Closed(_) = gate {
+            return Err(self.not_called(rpc));
         }
+        let mut probing = Probing(&self.breaker, gate != Gate::ProbeFirst);
+        let connected = self.connect().await.map_err(|e| CallError {
+            rpc: rpc.name,
+            error: Error::from(e),
+            outcome: Outcome::Ambiguous,
+        });
+        let answered = match &connected {
+            _ if gate == Gate::Open => true,
+            Ok(connection) => self.probe(connection, PROBE_WITHIN).await.is_ok(),
+            // Nobody there, as while it is started again: that shows at once,
+            // and needs no breaker.
+            Err(e) if e.error.kind() != Kind::DeadlineExceeded => return connected,
+            Err(_) => false,
+        };
+        if gate == Gate::ProbeFirst {
+            probing.1 = true;
+            lock(&self.breaker).probed(answered, Clock::now());
+        } else if let Err(e) = &connected
+            && e.error.kind() == Kind::DeadlineExceeded
+        {
+            lock(&self.breaker).unanswered();
+        }
+        if answered {
+            return connected;
+        }
+        if let Ok(connection) = &connected {
+            // It may be the connection that is dead, and not the driver.
+            self.forget(connection);
+        }
+        Err(self.not_called(rpc))
+    }
+
+    fn not_called(&self, rpc: Rpc) -> CallError {
         let error = Error::unavailable(format!(
             "CSI driver {} does not answer at all, not even to Probe: this call was not sent; see its log, and restart it",
             self.driver
         ));
-        Err(CallError::ambiguous(rpc.name, error))
+        CallError::ambiguous(rpc.name, error)
     }
 
     async fn probe(&self, connection: &Connection, within: Duration) -> Result<bool, CallError> {

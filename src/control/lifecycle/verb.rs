@@ -85,6 +85,7 @@ fn start(state: &mut State, placement: Placement) {
             phase: AttachmentPhase::Attaching,
             sent: false,
             lost: false,
+            fenced: false,
             generation: volume.generation,
             trouble: None,
         };

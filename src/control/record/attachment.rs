@@ -65,6 +65,10 @@ pub struct AttachmentRecord {
     /// The driver's listing lacks it: ControllerPublishVolume is to be sent again.
     #[serde(default)]
     pub lost: bool,
+    /// An operator has confirmed that the node is off: nothing there needs to
+    /// be released.
+    #[serde(default)]
+    pub fenced: bool,
     /// The generation that it was made for.
     pub generation: Generation,
     /// What goes wrong, if anything.
