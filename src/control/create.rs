@@ -94,6 +94,9 @@ impl Control {
             phase: ActorPhase::Suspended,
             placement: None,
             deletion: None,
+            last_end: None,
+            by: None,
+            requests: Vec::new(),
             created_at: Timestamp::now(),
         };
         let mut volumes = BTreeMap::new();
@@ -145,6 +148,9 @@ fn new_volume(actor: &ActorRecord, wanted: &TemplateVolume, class: &StorageClass
         actor: actor.actor.clone(),
         actor_uid: actor.uid.clone(),
         name: wanted.name.clone(),
+        introduced: 1,
+        unbound: false,
+        released: false,
         class: wanted.storage_class.to_string(),
         driver: class.provisioner.clone(),
         create: new_request(&uid, wanted, class),

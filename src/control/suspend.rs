@@ -25,7 +25,7 @@ impl Control {
         within: Duration,
     ) -> Result<ActorView> {
         let cell = self.cell(actor)?;
-        self.change(&cell, verb::suspend)
+        self.change(&cell, |state| verb::suspend(state, jiff::Timestamp::now()))
             .await
             .map_err(|e| name_the_actor(e, actor))?;
         let answer = cell

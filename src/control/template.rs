@@ -40,17 +40,9 @@ impl Control {
             {
                 return Ok((TemplateView(last.clone()), Applied::Unchanged));
             }
-            let next = TemplateRevision {
-                revision: last.as_ref().map_or(0, |l| l.revision) + 1,
-                template,
-                applied_at: Timestamp::now(),
-            };
+            let next = TemplateRevision::following(last.as_ref(), template, Timestamp::now());
             let name = next.template.name.clone();
-            let record = TemplateRecord {
-                name: name.clone(),
-                revision: next.revision,
-                applied_at: next.applied_at,
-            };
+            let record = TemplateRecord::new(name.clone(), next.revision, next.applied_at);
             store.write(&[
                 Write {
                     key,
