@@ -277,6 +277,7 @@ async fn a_wait_that_is_too_short_says_who_holds_the_volume() {
         name: "a".into(),
         wait: true,
         timeout_ms: 300,
+        ..Default::default()
     };
     let answer = bench.client.suspend_actor(request).await;
     refused(

@@ -10,7 +10,7 @@ mod revise;
 pub use adopt::{adopt, check_adoption, release};
 pub use end::{crash, delete, suspend};
 pub use expand::expand;
-pub use request::{Call, perform};
+pub use request::{Call, is_current, perform};
 pub use revise::{Revision, Wanted, retire, revise, update};
 
 use super::{State, settle};
@@ -31,7 +31,7 @@ fn actor_of(state: &mut State) -> Result<&mut ActorRecord> {
 }
 
 /// Which verb an actor is in the hands of, for people.
-fn holder_of(actor: &ActorRecord) -> String {
+pub fn holder_of(actor: &ActorRecord) -> String {
     if let Some(by) = &actor.by {
         return by.to_string();
     }

@@ -81,6 +81,8 @@ pub struct UnderWay {
     pub verb: VerbName,
     /// What its client named it, if anything.
     pub request: Option<RequestId>,
+    /// When it came.
+    pub at: Timestamp,
 }
 
 impl fmt::Display for UnderWay {

@@ -270,6 +270,11 @@ impl VolumeRecord {
         self.capacity_bytes.max(self.create.required_bytes)
     }
 
+    /// Whether no actor owns it: it is retained, or was and is being deleted.
+    pub fn is_nobodys(&self) -> bool {
+        self.phase == VolumePhase::Retained || self.released
+    }
+
     /// Whether the driver never heard of it: nothing can be there.
     pub fn is_unmade(&self) -> bool {
         match self.phase {

@@ -2,6 +2,8 @@
 //! Requests that name themselves: what was carried out is not done twice.
 
 use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::State;
 use crate::{
@@ -23,6 +25,20 @@ pub struct Call {
     pub arguments: String,
     /// When it came.
     pub now: Timestamp,
+}
+
+impl Call {
+    /// A call that comes now.
+    pub fn new(verb: VerbName, id: Option<RequestId>, arguments: &impl Serialize) -> Self {
+        // Names and lists of names: they can always be written.
+        let digest = Sha256::digest(serde_json::to_vec(arguments).unwrap_or_default());
+        Self {
+            verb,
+            id,
+            arguments: hex::encode(&digest[..16]),
+            now: Timestamp::now(),
+        }
+    }
 }
 
 /// Does what the verb does, unless this very request did it before. Whether it
@@ -48,11 +64,25 @@ pub fn perform(
             actor.by = Some(UnderWay {
                 verb: call.verb,
                 request: call.id.clone(),
+                at: call.now,
             });
         }
         remember(actor, call);
     }
     Ok(true)
+}
+
+/// Whether the actor's phase is the doing of that verb since this request came:
+/// what it led to is not over.
+pub fn is_current(actor: &ActorRecord, call: &Call) -> bool {
+    let request = actor
+        .requests
+        .iter()
+        .find(|r| Some(&r.id) == call.id.as_ref());
+    match (&actor.by, request) {
+        (Some(by), Some(request)) => by.verb == call.verb && request.at >= by.at,
+        _ => false,
+    }
 }
 
 fn was_done(actor: &ActorRecord, call: &Call) -> Result<bool> {
