@@ -62,8 +62,9 @@ fn end(state: &mut State, how: End, at: Timestamp) {
 }
 
 /// Deletes the actor, when it is suspended. A resumed one is refused, and one
-/// that somebody is resuming.
+/// that is being resumed. A resume that stopped at a final no is called off.
 pub fn delete(state: &mut State, now: Timestamp) -> Result<()> {
+    let stopped = has_stopped(state);
     let actor = actor_of(state)?;
     match actor.phase {
         ActorPhase::Resumed => {
@@ -74,6 +75,11 @@ pub fn delete(state: &mut State, now: Timestamp) -> Result<()> {
                 node.unwrap_or_default()
             )));
         }
+        ActorPhase::Resuming if stopped => {
+            actor.deletion = Some(now);
+            end(state, End::Suspended, now);
+            return Ok(());
+        }
         ActorPhase::Resuming => return Err(conflict(actor, "", "suspend it first")),
         ActorPhase::Deleting => return Ok(()),
         ActorPhase::Suspended => actor.phase = ActorPhase::Deleting,
@@ -82,4 +88,12 @@ pub fn delete(state: &mut State, now: Timestamp) -> Result<()> {
     actor.deletion.get_or_insert(now);
     settle(state);
     Ok(())
+}
+
+/// Whether something that a resume needs is not tried again by itself.
+fn has_stopped(state: &State) -> bool {
+    let attachments = state.attachments.values();
+    let troubles = state.bound().map(|v| &v.trouble);
+    let mut troubles = troubles.chain(attachments.map(|a| &a.trouble));
+    troubles.any(|t| t.as_ref().is_some_and(|t| t.next_try.is_none()))
 }
