@@ -128,7 +128,8 @@ async fn what_an_actor_needs_must_be_there_at_create() {
 }
 
 #[tokio::test]
-async fn a_changed_template_is_the_next_revision_for_new_actors_and_for_others_at_their_next_resume() {
+async fn a_changed_template_is_the_next_revision_for_new_actors_and_for_others_at_their_next_resume()
+ {
     let mut bench = Bench::new().await;
     bench.catalog().await;
     let same = bench.template("t", "1024Ki").await.unwrap();
