@@ -68,7 +68,7 @@ async fn an_actor_can_crash_while_it_is_being_resumed() {
     );
     failure(&bench, "actor resume agents/a --timeout 300ms").await;
     let (code, says) = failure(&bench, "actor delete agents/a").await;
-    assert_eq!(code, 6, "{says}");
+    assert_eq!(code, 7, "{says}");
     assert!(says.contains("resume"), "{says}");
     out(&bench, "actor crash agents/a --wait").await;
     bench.driver.clear_faults();

@@ -40,7 +40,7 @@ async fn a_request_that_comes_twice_is_carried_out_once_also_after_a_restart() {
     // The late copy of the resume resumes nothing.
     let late = "actor resume agents/a --request-id r1";
     let (code, says) = failure(&bench, late).await;
-    assert_eq!(code, 6, "{says}");
+    assert_eq!(code, 7, "{says}");
     assert_eq!(generation(&bench), None);
     out(&bench, "actor resume agents/a --request-id r2").await;
     assert_eq!(generation(&bench), Some(2));
@@ -49,7 +49,7 @@ async fn a_request_that_comes_twice_is_carried_out_once_also_after_a_restart() {
     out(&bench, suspend).await;
     assert_eq!(generation(&bench), Some(2));
     let (code, _) = failure(&bench, late).await;
-    assert_eq!(code, 6);
+    assert_eq!(code, 7);
     out(&bench, "actor create agents/a --template t --request-id c1").await;
 }
 
@@ -83,7 +83,7 @@ async fn a_resume_waits_for_a_suspend_and_says_what_that_waits_for() {
     bench.node.hold("pod agents/p");
     out(&bench, "actor suspend agents/a --request-id s1").await;
     let (code, says) = failure(&bench, "actor resume agents/a --timeout 500ms").await;
-    assert_eq!(code, 6, "{says}");
+    assert_eq!(code, 7, "{says}");
     for part in [
         "suspend (request s1)",
         "volume a",
@@ -111,7 +111,7 @@ async fn nothing_hangs_on_the_connection_of_the_caller() {
     let shown = json(&bench, "actor show agents/a").await;
     assert_eq!(shown["deleting"], true);
     let (code, says) = failure(&bench, "actor resume agents/a").await;
-    assert_eq!(code, 6);
+    assert_eq!(code, 7);
     assert!(says.contains("delete"), "{says}");
     bench.node.release();
     while !bench.driver.volumes().is_empty() {

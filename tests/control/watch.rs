@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use actor_volumes::control::ActorEvent;
 use serde_json::Value;
 
 use crate::{
@@ -121,22 +122,25 @@ async fn whoever_does_not_read_gets_the_newest_state() {
     let mut bench = bench().await;
     apply(&bench, &[("a", POOL)]).await;
     out(&bench, "actor create agents/a --template t --wait").await;
-    let mut events = bench.client.watch_actors(Default::default()).await.unwrap();
-    for _ in 0..20 {
+    let mut events = bench.control.watch(None, None);
+    for _ in 0..5 {
         bench.resume("a").await.unwrap();
         bench.suspend("a", true).await.unwrap();
     }
     bench.resume("a").await.unwrap();
-    let mut told = 0;
-    loop {
-        let event = events.next().await.unwrap().unwrap();
-        told += 1;
-        let generation = event.actor.as_ref().map(|a| a.volumes[0].generation);
-        let phase = event.actor.as_ref().map(|a| a.phase.as_str());
-        if (generation, phase) == (Some(21), Some("Resumed")) {
-            break;
-        }
-    }
-    // More than eighty changes, and no queue of them.
-    assert!(told < 80, "{told} events");
+    let newest = |event: ActorEvent| match event {
+        ActorEvent::Present(view) | ActorEvent::Changed(view) => (
+            view.actor.phase.as_str(),
+            view.volumes[0].volume.generation.0,
+        ),
+        other => panic!("{other:?}"),
+    };
+    let first = events.next().await.unwrap();
+    assert_eq!(newest(first), ("Resumed", 6));
+    assert_eq!(events.next().await.unwrap(), ActorEvent::Synced);
+    // Dozens of changes since it came are one.
+    let changed = events.next().await.unwrap();
+    assert_eq!(newest(changed), ("Resumed", 6));
+    let more = tokio::time::timeout(Duration::from_millis(200), events.next()).await;
+    assert!(more.is_err(), "a queue: {more:?}");
 }
