@@ -19,6 +19,10 @@ pub(super) fn of(state: &State) -> Option<Grant> {
     for volume in state.volumes_by_name() {
         let at = (volume.uid.clone(), placement.node.clone());
         let attachment = state.attachments.get(&at)?;
+        // Its release will not be awaited, so nothing may be published by it.
+        if attachment.fenced {
+            return None;
+        }
         volumes.push(GrantVolume {
             name: volume.name.clone(),
             uid: volume.uid.clone(),

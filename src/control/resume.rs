@@ -38,13 +38,11 @@ impl Control {
         options: ResumeOptions,
         within: Duration,
     ) -> Result<(ActorView, Grant)> {
-        let node = options.node.unwrap_or_else(|| self.node.clone());
-        if node != self.node {
-            return Err(Error::precondition(format!(
-                "node {node} is not served here: the only node is {}",
-                self.node
-            )));
-        }
+        let node = options.node.or_else(|| self.node_here().cloned());
+        let node = node.ok_or_else(|| {
+            Error::invalid("this control plane has no node of its own: say on which node the actor is to be resumed")
+        })?;
+        self.may_resume_on(&node)?;
         let cell = self.cell(actor)?;
         let (template, revision) = {
             let inner = cell.lock().await?;
@@ -64,8 +62,13 @@ impl Control {
             container: options.container,
         };
         let wanted = placement.clone();
-        self.change(&cell, |state| verb::resume(state, placement))
-            .await?;
+        self.change(&cell, |state| {
+            // Once more: a fence may have come between, and takes what is there.
+            self.may_resume_on(&placement.node)?;
+            super::nodes::check_fenced(state, &placement.node)?;
+            verb::resume(state, placement)
+        })
+        .await?;
         wait_for_grant(&cell, &wanted, within).await
     }
 }
