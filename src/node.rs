@@ -23,7 +23,7 @@ mod sweep;
 mod volume;
 mod worker;
 
-pub use agent::{Agent, Authority, NodeSettings, Ports};
+pub use agent::{Agent, Authority, Holding, NodeSettings, Ports};
 pub use helper::HelperAnswer;
 pub use layout::Layout;
 pub use record::{Phase, Publication, Staging, VolumeRecord};

@@ -147,8 +147,8 @@ async fn read(files: &TlsFiles) -> Result<(Fingerprint, Arc<ServerConfig>)> {
             .map_err(|e| unusable("authorities", &files.ca).with_source(e))?;
     }
     let chain = certificates(&pem.cert, "certificate", &files.cert)?;
-    let key = PrivateKeyDer::from_pem_slice(&pem.key)
-        .map_err(|_| unusable("private key", &files.key))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&pem.key).map_err(|_| unusable("private key", &files.key))?;
     let provider = Arc::new(default_provider());
     let peers = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
@@ -158,10 +158,7 @@ async fn read(files: &TlsFiles) -> Result<(Fingerprint, Arc<ServerConfig>)> {
         .map_err(|e| Error::internal("cannot set up TLS").with_source(e))?
         .with_client_cert_verifier(peers)
         .with_single_cert(chain, key)
-        .map_err(|e| {
-            unusable("certificate with its key", &files.cert)
-                .with_source(e)
-        })?;
+        .map_err(|e| unusable("certificate with its key", &files.cert).with_source(e))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok((pem.fingerprint(), Arc::new(config)))
 }

@@ -97,7 +97,10 @@ impl NodesService {
             )));
         }
         let node: NodeName = hello.node.parse()?;
-        if !names.iter().any(|name| name.eq_ignore_ascii_case(node.as_str())) {
+        if !names
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(node.as_str()))
+        {
             return Err(Error::denied(format!(
                 "a certificate for {names:?} cannot speak for node {node}: give the node one with its name as a DNS name"
             )));
@@ -125,9 +128,7 @@ impl NodesService {
         let _writing = nodes.writing.lock().await;
         let known = nodes.known(node, &hello.instance)?;
         let now = Timestamp::now();
-        let wiped = known
-            .as_ref()
-            .is_some_and(|r| r.instance != hello.instance);
+        let wiped = known.as_ref().is_some_and(|r| r.instance != hello.instance);
         let mut record =
             known.unwrap_or_else(|| NodeRecord::new(node.clone(), hello.instance.clone(), now));
         let fenced = record.fenced.is_some();
