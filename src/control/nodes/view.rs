@@ -20,7 +20,7 @@ pub(super) fn time(at: Timestamp) -> String {
 
 impl Nodes {
     /// All nodes, by name.
-    pub(super) fn all(&self) -> Vec<api::Node> {
+    pub fn all(&self) -> Vec<api::Node> {
         let book = self.book();
         let mut all: Vec<_> = book.nodes.values().map(of).collect();
         if let Some((name, _)) = &self.local {
@@ -30,7 +30,8 @@ impl Nodes {
         all
     }
 
-    pub(super) fn one(&self, node: &NodeName) -> Result<api::Node> {
+    /// One node.
+    pub fn one(&self, node: &NodeName) -> Result<api::Node> {
         if self.local(node).is_some() {
             return Ok(here(node));
         }
