@@ -11,6 +11,7 @@ const PROTOS: &[&str] = &[
     "proto/pluginregistration/v1.proto",
     "proto/ttrpc/ttrpc.proto",
     "proto/actorvolumes/v1/actorvolumes.proto",
+    "proto/actorvolumes/v1/nodes.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

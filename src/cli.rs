@@ -8,6 +8,7 @@ mod actor;
 mod driver;
 mod file;
 mod helper;
+mod node;
 mod output;
 mod request;
 mod storage_class;
@@ -24,6 +25,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 pub use helper::Helper;
+pub use node::NodeCommand;
 
 use crate::{config, error::Error, model::DriverName, rpc::Client};
 
@@ -53,6 +55,15 @@ pub enum Command {
     ///
     /// Example: actor-volumes serve --config /etc/actor-volumes/config.toml
     Serve(Serve),
+    /// Run the control plane alone, for nodes elsewhere.
+    ///
+    /// Example: actor-volumes control --config /etc/actor-volumes/config.toml
+    Control(Serve),
+    /// Run the node agent alone, with its control plane elsewhere; or, with a verb,
+    /// look after nodes.
+    ///
+    /// Example: actor-volumes node --config /etc/actor-volumes/config.toml
+    Node(NodeCommand),
     /// Serve the embedded CSI driver: directories of this host as volumes.
     ///
     /// Example: actor-volumes local-driver --socket /run/csi/local.sock --root /srv/volumes
@@ -69,7 +80,7 @@ pub enum Command {
     Client(ClientCommand),
 }
 
-/// Options of `serve`.
+/// Options of `serve` and `control`.
 #[derive(Debug, Args)]
 pub struct Serve {
     /// The configuration file.
@@ -183,6 +194,13 @@ mod tests {
             "storageclass apply -f c.yaml",
             "storageclass ls",
             "driver ls -o yaml",
+            "control --config /c",
+            "node --config /c --control https://h:7443",
+            "node ls -o json",
+            "node show n",
+            "node fence n --confirm-off",
+            "node fence n",
+            "node reset n --confirm-nothing-runs",
             "actor create a/b --template t --wait",
             "actor ls",
             "actor show a/b -o json",
@@ -214,6 +232,8 @@ mod tests {
             "actor create a/b",
             "actor resume a/b --format xml",
             "actor suspend a/b --timeout soon",
+            "node fence",
+            "node --config /c ls",
             "volume expand u",
             "volume expand u --capacity 0",
             "volume orphans --delete",

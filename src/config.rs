@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration file: TOML, unknown keys are errors.
 
+mod control;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -13,6 +15,8 @@ use crate::{
     model::{DnsLabel, DriverName, NodeName},
     transport::{Address, Endpoint, TlsEndpoint, TlsFiles},
 };
+
+pub use control::{Control, NodeControl, ServerTls};
 
 /// Where the configuration is read from unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/actor-volumes/config.toml";
@@ -30,6 +34,8 @@ const BELOW_MOUNT_ROOT: usize = 1 + 32 + 5 + 16;
 pub struct Config {
     /// This node.
     pub node: Node,
+    /// The control plane, for nodes elsewhere.
+    pub control: Control,
     /// The container runtime.
     pub runtime: Runtime,
     /// How long a container's creation may wait.
@@ -64,6 +70,9 @@ pub struct Node {
     pub member_grace_ms: u64,
     /// How often the sweep looks for scopes that ended unseen, in seconds.
     pub sweep_interval_s: u64,
+    /// Where the control plane of `actor-volumes node` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<NodeControl>,
 }
 
 /// The container runtime.
@@ -186,6 +195,7 @@ impl Default for Node {
             trusted_namespaces: Vec::new(),
             member_grace_ms: 30_000,
             sweep_interval_s: 10,
+            control: None,
         }
     }
 }
@@ -384,6 +394,10 @@ impl Config {
         }
         if self.node.sweep_interval_s == 0 {
             return Err(Error::invalid("node.sweep_interval_s must be at least 1"));
+        }
+        self.control.check()?;
+        if let Some(control) = &self.node.control {
+            control.endpoint()?;
         }
         let mut names = std::collections::BTreeSet::new();
         for driver in &self.driver {

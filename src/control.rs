@@ -24,6 +24,7 @@ mod grant;
 pub mod lifecycle;
 mod limits;
 mod list;
+pub mod nodes;
 mod orphans;
 mod port;
 mod reconcile;
@@ -87,6 +88,9 @@ pub struct Settings {
     pub reconcile_interval: Duration,
     /// How long the tombstones of deleted volumes are kept.
     pub keep_tombstones: Duration,
+    /// Whether the node given to [`Control::open`] is one that actors run on: the
+    /// one that is meant where none is named.
+    pub node_here: bool,
 }
 
 impl Default for Settings {
@@ -96,6 +100,7 @@ impl Default for Settings {
             pace: Pace::default(),
             reconcile_interval: Duration::from_secs(60),
             keep_tombstones: Duration::from_hours(30 * 24),
+            node_here: true,
         }
     }
 }
@@ -125,7 +130,7 @@ pub struct Control {
 impl Control {
     /// Reads the records and goes on with what they say is under way.
     ///
-    /// `node` is the one node that it serves.
+    /// `node` is the node of this process.
     pub async fn open(
         store: Arc<dyn Store>,
         drivers: Arc<Registry>,
@@ -184,9 +189,14 @@ impl Control {
         self.tasks.wait().await;
     }
 
-    /// The node that it serves.
+    /// The node of this process.
     pub fn node(&self) -> &NodeName {
         &self.node
+    }
+
+    /// The same, where actors run on it.
+    fn node_here(&self) -> Option<&NodeName> {
+        self.settings.node_here.then_some(&self.node)
     }
 
     /// The control plane's current word on an actor: its grant while it is
@@ -211,6 +221,7 @@ impl Control {
 
     fn renew_grant(&self, actor: &ActorRef, state: &State) {
         let grant = grant::of(state);
+        self.nodes.word(actor, grant.as_ref());
         let mut grants = self.grants.write().unwrap_or_else(|e| e.into_inner());
         match grant {
             Some(grant) => grants.insert(actor.clone(), grant),

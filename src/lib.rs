@@ -54,6 +54,7 @@ pub mod csi;
 pub mod delivery;
 pub mod error;
 pub mod host;
+pub mod link;
 pub mod local_driver;
 pub mod model;
 pub mod node;

@@ -24,7 +24,7 @@ mod together;
 mod volume;
 mod worker;
 
-pub use agent::{Agent, Authority, NodeSettings, Ports};
+pub use agent::{Agent, Authority, Holding, NodeSettings, Ports};
 pub use helper::HelperAnswer;
 pub use layout::Layout;
 pub use record::{Phase, Publication, Staging, VolumeRecord};

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Clients of actorvolumes/v1, and errors as gRPC statuses: how the CLI reaches the daemons.
+//! Clients of actorvolumes/v1, and errors as gRPC statuses: how the CLI reaches the daemons,
+//! and what a node and its control plane agree on.
 
+mod admin;
 mod client;
+pub mod line;
 mod status;
 
+pub use admin::AdminClient;
 pub use client::{Client, Watch};
 pub use status::{error_of, status_of};

@@ -2,6 +2,8 @@
 //! The composition root: the only place that knows all rooms.
 
 mod helper;
+mod node;
+mod parts;
 mod ports;
 mod serve;
 
@@ -35,6 +37,25 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             telemetry::init(&config.log)?;
             runtime(Threads::Many)?.block_on(serve::serve(config))?;
         }
+        Command::Control(options) => {
+            let config = Config::load(&options.config)?;
+            telemetry::init(&config.log)?;
+            runtime(Threads::Many)?.block_on(serve::control(config))?;
+        }
+        Command::Node(cli::NodeCommand {
+            verb: None,
+            config,
+            control,
+        }) => {
+            let config = Config::load(&config)?;
+            telemetry::init(&config.log)?;
+            runtime(Threads::Many)?.block_on(node::node(config, control))?;
+        }
+        Command::Node(cli::NodeCommand {
+            verb: Some(verb), ..
+        }) => {
+            runtime(Threads::One)?.block_on(verb.run(&cli.socket))?;
+        }
         Command::LocalDriver(options) => {
             telemetry::init(&Log::default())?;
             let options = Options {
@@ -45,7 +66,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             };
             runtime(Threads::Many)?.block_on(async {
                 let shutdown = CancellationToken::new();
-                serve::stop_on_signals(&shutdown)?;
+                parts::stop_on_signals(&shutdown)?;
                 local_driver::serve(options, shutdown).await
             })?;
         }

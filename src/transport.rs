@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How every gRPC client and server of this project connects: unix sockets, and
-//! TCP with mutual TLS for controllers elsewhere.
+//! TCP with mutual TLS for controllers elsewhere, and between nodes and
+//! their control plane.
 
 mod endpoint;
+mod server;
 mod tls;
 mod unix;
 
@@ -19,6 +21,7 @@ use tonic::transport::{Endpoint as Http, Uri};
 use tower::service_fn;
 
 pub use endpoint::{Address, Endpoint, TlsEndpoint, TlsFiles};
+pub use server::{Incoming, listen, names_of};
 pub use tls::{Fingerprint, fingerprint};
 pub use tonic::transport::Channel;
 pub use unix::{bind, connect};
@@ -37,10 +40,22 @@ pub async fn connect_once(
     match endpoint {
         Endpoint::Unix(socket) => Ok((unix::open(socket, within, true).await?, None)),
         Endpoint::Tls(tls) => {
-            let (channel, fingerprint) = tls::connect_once(tls, within).await?;
+            let (channel, fingerprint) = tls::connect_once(tls, within, None).await?;
             Ok((channel, Some(fingerprint)))
         }
     }
+}
+
+/// How often each end of a lasting connection makes sure that the other lives; one
+/// that does not answer for as long again is dead.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// The same for a connection that lasts: a dead peer is noticed, see [`KEEP_ALIVE`].
+pub async fn connect_lasting(
+    endpoint: &TlsEndpoint,
+    within: Duration,
+) -> Result<(Channel, Fingerprint)> {
+    tls::connect_once(endpoint, within, Some(KEEP_ALIVE)).await
 }
 
 /// Whether the call failed because the one connection of [`connect_once`] was

@@ -60,6 +60,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "local_driver",
         &["error", "host", "model", "proto", "transport"],
     ),
+    (
+        "link",
+        &[
+            "api",
+            "csi",
+            "error",
+            "host",
+            "model",
+            "node",
+            "proto",
+            "rpc",
+            "transport",
+        ],
+    ),
     ("cli", &["api", "config", "error", "model", "proto", "rpc"]),
 ];
 

@@ -22,6 +22,10 @@ pub(super) fn of(state: &State) -> Option<Grant> {
         }
         let at = (volume.uid.clone(), placement.node.clone());
         let attachment = state.attachments.get(&at)?;
+        // Its release will not be awaited, so nothing may be published by it.
+        if attachment.fenced {
+            return None;
+        }
         volumes.push(GrantVolume {
             name: volume.name.clone(),
             uid: volume.uid.clone(),

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::{
-    csi::VolumeStats,
+    csi::{NodeInfo, VolumeStats},
     error::{Error, Result},
-    model::{Generation, NodeName, VolumeKey},
+    model::{ActorRef, DriverName, Generation, Grant, NodeName, VolumeKey},
 };
 
 /// The nodes, as the control plane sees them.
@@ -51,6 +51,23 @@ pub trait NodePort: Send + Sync {
     async fn stats(&self, node: &NodeName, _: &VolumeKey) -> Result<Option<VolumeStats>> {
         Err(unable(node, "tell how much of a volume is used"))
     }
+
+    /// What the driver said of the node there (NodeGetInfo). None: it is the node
+    /// of this process, whose driver can be asked here.
+    async fn node_info(&self, _: &NodeName, _: &DriverName) -> Result<Option<NodeInfo>> {
+        Ok(None)
+    }
+
+    /// Whether an actor may be resumed on that node, which is not the one of this
+    /// process. From memory, at once.
+    fn admits(&self, node: &NodeName) -> Result<()> {
+        Err(Error::precondition(format!(
+            "node {node} is not served here"
+        )))
+    }
+
+    /// The current word on an actor has changed; none: it is not resumed.
+    fn word(&self, _: &ActorRef, _: Option<&Grant>) {}
 }
 
 fn unable(node: &NodeName, what: &str) -> Error {

@@ -53,13 +53,11 @@ impl Control {
         within: Duration,
     ) -> Result<(ActorView, Grant)> {
         let end = Instant::now() + within;
-        let node = options.node.unwrap_or_else(|| self.node.clone());
-        if node != self.node {
-            return Err(Error::precondition(format!(
-                "node {node} is not served here: the only node is {}",
-                self.node
-            )));
-        }
+        let node = options.node.or_else(|| self.node_here().cloned());
+        let node = node.ok_or_else(|| {
+            Error::invalid("this control plane has no node of its own: say on which node the actor is to be resumed")
+        })?;
+        self.may_resume_on(&node)?;
         let arguments = (
             &node,
             &options.container,
@@ -124,6 +122,9 @@ impl Control {
         };
         let found = self.retained(volumes).await?;
         self.change_with(cell, &found, |state| {
+            // Once more: a fence may have come between, and takes what is there.
+            self.may_resume_on(&placement.node)?;
+            super::nodes::check_fenced(state, &placement.node)?;
             if let Some(actor) = &state.actor
                 && actor.phase == ActorPhase::Suspended
                 && (actor.uid != there.uid

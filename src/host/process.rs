@@ -11,6 +11,12 @@ pub fn hostname() -> String {
         .into_owned()
 }
 
+/// The kernel's id of this boot; empty where it does not tell.
+pub fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.unwrap_or_default().trim().to_owned()
+}
+
 /// The process that listens on a unix socket; none if this process can not see
 /// it, being in another process namespace.
 pub fn listener_pid(socket: &Path) -> io::Result<Option<u32>> {

@@ -83,6 +83,19 @@ pub struct Ports {
     pub metrics: Arc<Metrics>,
 }
 
+/// A volume of which something is on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// The volume.
+    pub key: VolumeKey,
+    /// The highest generation of an accepted grant.
+    pub highest: Generation,
+    /// Every generation up to this one is over.
+    pub revoked: Generation,
+    /// Who holds it, for people.
+    pub held_by: String,
+}
+
 /// The node agent.
 pub struct Agent {
     pub(super) settings: NodeSettings,
@@ -489,6 +502,26 @@ impl Agent {
             Some(volume) => volume.held().await,
             None => None,
         }
+    }
+
+    /// All volumes of which something is on this node, with who holds it.
+    pub async fn holdings(&self) -> Vec<Holding> {
+        let mut holdings = Vec::new();
+        for volume in self.volumes() {
+            let (highest, revoked) = {
+                let record = &volume.state.lock().await.record;
+                (record.highest, record.revoked)
+            };
+            if let Some(held_by) = volume.held().await {
+                holdings.push(Holding {
+                    key: volume.key.clone(),
+                    highest,
+                    revoked,
+                    held_by,
+                });
+            }
+        }
+        holdings
     }
 
     /// Changes with every release.

@@ -3,12 +3,13 @@
 //! the other.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use crate::{
-    control::{Control, NodePort},
+    control::{Control, NodePort, nodes::NodeWatcher},
     csi::{Observer, VolumeStats},
     error::{Error, Result},
     model::{DriverName, Generation, Grant, NodeName, VolumeKey},
@@ -83,6 +84,15 @@ impl NodePort for LocalNode {
 
     async fn stats(&self, node: &NodeName, volume: &VolumeKey) -> Result<Option<VolumeStats>> {
         self.agent(node)?.stats(volume).await
+    }
+}
+
+/// Counts the nodes.
+pub(super) struct Counted(pub(super) Arc<Metrics>);
+
+impl NodeWatcher for Counted {
+    fn changed(&self, states: &BTreeMap<&'static str, usize>, possible_double_writers: usize) {
+        self.0.nodes(states, possible_double_writers);
     }
 }
 

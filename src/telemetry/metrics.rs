@@ -3,8 +3,12 @@
 //! is told of each actor, while its volume is published here.
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use prometheus_client::{
@@ -30,6 +34,10 @@ pub struct Metrics {
     corrupted: Family<DriverLabels, Counter>,
     stuck: Gauge,
     usage: Usage,
+    nodes: Family<StateLabels, Gauge>,
+    doubles: Gauge,
+    /// Whether there is no NRI to be ready for.
+    no_nri: AtomicBool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,6 +56,11 @@ struct CallNameLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DriverLabels {
     driver: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
 }
 
 /// From a driver that answers from memory to one that runs into its deadline.
@@ -134,7 +147,22 @@ impl Default for Metrics {
             "Helper processes that hang in the kernel and cannot be killed",
             stuck.clone(),
         );
+        let nodes: Family<StateLabels, Gauge> = Family::default();
+        registry.register(
+            "nodes",
+            "Nodes that the control plane knows, by state",
+            nodes.clone(),
+        );
+        let doubles = Gauge::default();
+        registry.register(
+            "possible_double_writers",
+            "Volumes that were fenced off and are still in use on a node that is back",
+            doubles.clone(),
+        );
         Self {
+            nodes,
+            doubles,
+            no_nri: AtomicBool::new(false),
             usage: Usage::register(&mut registry),
             broken,
             corrupted,
@@ -196,9 +224,25 @@ impl Metrics {
         self.nri.set(synchronized.into());
     }
 
-    /// Whether the NRI connection is synchronized.
+    /// This process has no node: there is no NRI to be ready for.
+    pub fn without_nri(&self) {
+        self.no_nri.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the NRI connection is synchronized, where there is one.
     pub fn is_ready(&self) -> bool {
-        self.nri.get() == 1
+        self.nri.get() == 1 || self.no_nri.load(Ordering::Relaxed)
+    }
+
+    /// So many nodes are in each state, and so many volumes may have two writers.
+    pub fn nodes(&self, states: &BTreeMap<&'static str, usize>, double_writers: usize) {
+        let as_gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.nodes.clear();
+        for (state, count) in states {
+            let labels = StateLabels { state };
+            self.nodes.get_or_create(&labels).set(as_gauge(*count));
+        }
+        self.doubles.set(as_gauge(double_writers));
     }
 
     /// The NRI connection was lost.
@@ -251,13 +295,18 @@ mod tests {
         let metrics = Metrics::default();
         metrics.step("publish", Some(Kind::Unavailable));
         metrics.container(true);
+        metrics.nodes(&[("Ready", 2), ("Away", 1)].into(), 0);
+        metrics.nodes(&[("Ready", 3)].into(), 1);
         let text = metrics.text().unwrap();
         for line in [
             "actor_volumes_node_steps_total{step=\"publish\",code=\"UNAVAILABLE\"} 1",
             "actor_volumes_containers_total{result=\"mounted\"} 1",
             "actor_volumes_nri_synchronized 0",
+            "actor_volumes_nodes{state=\"Ready\"} 3",
+            "actor_volumes_possible_double_writers 1",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }
+        assert!(!text.contains("Away"), "no node is away any more");
     }
 }

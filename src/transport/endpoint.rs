@@ -41,7 +41,7 @@ pub struct TlsFiles {
 }
 
 /// An address as it is written: `unix:///path` or an absolute path, or
-/// `tcp://host:port`, which needs files of TLS.
+/// `tcp://host:port` (also spelt `https://`), which needs files of TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A unix socket.
@@ -54,7 +54,10 @@ impl FromStr for Address {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if let Some(rest) = text.strip_prefix("tcp://") {
+        let remote = ["tcp://", "https://"]
+            .into_iter()
+            .find_map(|scheme| text.strip_prefix(scheme));
+        if let Some(rest) = remote {
             let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
             let port = port.parse().ok().filter(|port| *port != 0);
             let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
@@ -105,7 +108,7 @@ mod tests {
             "tcp://:1",
             "tcp://h:0",
             "tcp://h/x:1",
-            "https://h:1",
+            "http://h:1",
             "",
         ] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");

@@ -14,14 +14,14 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
-struct Pem {
-    ca: Vec<u8>,
-    cert: Vec<u8>,
-    key: Vec<u8>,
+pub(super) struct Pem {
+    pub(super) ca: Vec<u8>,
+    pub(super) cert: Vec<u8>,
+    pub(super) key: Vec<u8>,
 }
 
 impl Pem {
-    async fn read(files: &TlsFiles) -> Result<Self> {
+    pub(super) async fn read(files: &TlsFiles) -> Result<Self> {
         Ok(Self {
             ca: read(&files.ca).await?,
             cert: read(&files.cert).await?,
@@ -29,7 +29,7 @@ impl Pem {
         })
     }
 
-    fn fingerprint(&self) -> Fingerprint {
+    pub(super) fn fingerprint(&self) -> Fingerprint {
         let mut hash = Sha256::new();
         for part in [&self.ca, &self.cert, &self.key] {
             hash.update((part.len() as u64).to_le_bytes());
@@ -50,10 +50,12 @@ pub async fn fingerprint(files: &TlsFiles) -> Result<Fingerprint> {
     Ok(Pem::read(files).await?.fingerprint())
 }
 
-/// Connects for one connection alone, like [`super::connect_once`].
+/// Connects for one connection alone, like [`super::connect_once`]. With
+/// `keep_alive` a peer that is silent for that long, twice, is taken for dead.
 pub(super) async fn connect_once(
     endpoint: &TlsEndpoint,
     within: Duration,
+    keep_alive: Option<Duration>,
 ) -> Result<(Channel, Fingerprint)> {
     let pem = Pem::read(&endpoint.tls).await?;
     let fingerprint = pem.fingerprint();
@@ -72,6 +74,13 @@ pub(super) async fn connect_once(
             ))
             .with_source(e)
         })?;
+    let http = match keep_alive {
+        Some(every) => http
+            .http2_keep_alive_interval(every)
+            .keep_alive_timeout(every)
+            .keep_alive_while_idle(true),
+        None => http,
+    };
     let address = (
         endpoint.host.trim_matches(['[', ']']).to_owned(),
         endpoint.port,

@@ -78,7 +78,8 @@ pub(super) async fn while_quiet<T>(
     let key = volume.key();
     let mut quiet = Vec::new();
     let mut ready = Ok(());
-    for attachment in at.attachments_of(&volume.uid) {
+    // A node that is confirmed to be off makes no calls.
+    for attachment in at.attachments_of(&volume.uid).filter(|a| !a.fenced) {
         let asked = control.nodes.quiet(&attachment.node, &key, QUIET);
         quiet.push(&attachment.node);
         ready = at_node(&attachment.node, "quiet", NODE_TIMEOUT, asked).await;

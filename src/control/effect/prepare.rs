@@ -12,19 +12,42 @@ use crate::{
         lifecycle::{Certainty, Outcome, State, Step},
         record::{VolumeRecord, key},
     },
-    csi::Accessibility,
+    csi::{Accessibility, Driver, NodeInfo},
     error::{Error, Kind},
     model::{NodeName, Topology, reaches},
 };
+
+/// What the driver says of the node: what the node told of it, or, for the node
+/// of this process, what it answers here.
+async fn node_info(
+    control: &Control,
+    driver: &Driver,
+    node: &NodeName,
+) -> Result<NodeInfo, Outcome> {
+    match control.nodes.node_info(node, driver.name()).await {
+        Ok(Some(told)) => Ok(told),
+        Ok(None) => driver.node_info().await.map_err(asked),
+        Err(e) => Err(not_sent(&e)),
+    }
+}
 
 /// Makes the request of CreateVolume whole.
 pub(super) async fn prepare(control: &Control, at: &State, volume: &VolumeRecord) -> Taken {
     let (driver, capabilities) = driver(control, volume).await?;
     let placement = at.actor.as_ref().and_then(|a| a.placement.as_ref());
-    let node = placement.map_or(&control.node, |p| &p.node);
+    let node = placement.map(|p| &p.node).or(control.node_here());
     let accessibility = if capabilities.topology {
-        let here = driver.node_info().await.map_err(asked)?.topology;
-        requirement(volume, node, here)?
+        match node {
+            Some(node) => {
+                let here = node_info(control, &driver, node).await?.topology;
+                requirement(volume, node, here)?
+            }
+            // No node is nearer than another.
+            None => Accessibility {
+                requisite: volume.allowed_topologies.clone(),
+                preferred: volume.allowed_topologies.clone(),
+            },
+        }
     } else if volume.allowed_topologies.is_empty() {
         Accessibility::default()
     } else {
@@ -82,7 +105,7 @@ pub(super) async fn locate(control: &Control, volume: &VolumeRecord, node: &Node
     if !attaches && volume.accessible_topology.is_empty() {
         return Ok(Outcome::Located(None));
     }
-    let info = driver.node_info().await.map_err(asked)?;
+    let info = node_info(control, &driver, node).await?;
     if !reaches(&info.topology, &volume.accessible_topology) {
         return Err(refused(format!(
             "volume {} can be reached at {} alone, and node {node} is at {}: suspend the actor and resume it on a node that reaches it",
@@ -148,7 +171,7 @@ async fn find_room(
     node: &NodeName,
 ) -> Result<(), Outcome> {
     let (driver, _) = driver(control, volume).await?;
-    let limit = driver.node_info().await.map_err(asked)?.max_volumes;
+    let limit = node_info(control, &driver, node).await?.max_volumes;
     let taken = control.limits.take(volume, node, limit);
     taken.map_err(|taken| {
         not_sent(&Error::exhausted(format!(

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The calls of the lifecycle, to whichever node they are for.
+
+use std::time::Duration;
+
+use super::{Nodes, Standing, away, returning, unknown};
+use crate::{
+    control::NodePort,
+    csi::{NodeInfo, VolumeStats},
+    error::{Error, Result},
+    model::{ActorRef, DriverName, Generation, Grant, NodeName, VolumeKey},
+    proto::api::{self, request::Call},
+};
+
+impl Nodes {
+    async fn call(&self, node: &NodeName, volume: &VolumeKey, call: Call) -> Result<api::Answer> {
+        self.line(node)?.call(volume, call).await
+    }
+}
+
+#[tonic::async_trait]
+impl NodePort for Nodes {
+    async fn revoke(&self, node: &NodeName, volume: &VolumeKey, at: Generation) -> Result<()> {
+        if let Some(local) = self.local(node) {
+            return local.revoke(node, volume, at).await;
+        }
+        let call = Call::Revoke(api::RevokeCall { generation: at.0 });
+        self.call(node, volume, call).await.map(drop)
+    }
+
+    async fn held(&self, node: &NodeName, volume: &VolumeKey) -> Result<Option<String>> {
+        if let Some(local) = self.local(node) {
+            return local.held(node, volume).await;
+        }
+        let call = Call::Held(api::HeldCall {});
+        let by = self.call(node, volume, call).await?.held_by;
+        Ok((!by.is_empty()).then_some(by))
+    }
+
+    async fn released(&self, node: &NodeName) {
+        if let Some(local) = self.local(node) {
+            return local.released(node).await;
+        }
+        let hint = self.book().nodes.get(node).map(|e| e.released.subscribe());
+        match hint {
+            // Entries stay as long as the process.
+            Some(mut hint) => {
+                let _ = hint.changed().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn forget(&self, node: &NodeName, volume: &VolumeKey) -> Result<()> {
+        if let Some(local) = self.local(node) {
+            return local.forget(node, volume).await;
+        }
+        let call = Call::Forget(api::ForgetCall {});
+        self.call(node, volume, call).await.map(drop)
+    }
+
+    async fn quiet(&self, node: &NodeName, volume: &VolumeKey, length: Duration) -> Result<()> {
+        if let Some(local) = self.local(node) {
+            return local.quiet(node, volume, length).await;
+        }
+        let length_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let call = Call::Quiet(api::QuietCall { length_ms });
+        self.call(node, volume, call).await.map(drop)
+    }
+
+    async fn unquiet(&self, node: &NodeName, volume: &VolumeKey) {
+        if let Some(local) = self.local(node) {
+            return local.unquiet(node, volume).await;
+        }
+        // Where it cannot be said, the quiet ends by itself.
+        let _ = self
+            .call(node, volume, Call::Unquiet(api::UnquietCall {}))
+            .await;
+    }
+
+    async fn expand(&self, node: &NodeName, volume: &VolumeKey, bytes: u64) -> Result<bool> {
+        if let Some(local) = self.local(node) {
+            return local.expand(node, volume, bytes).await;
+        }
+        let call = Call::Expand(api::ExpandCall { bytes });
+        Ok(self.call(node, volume, call).await?.expanded)
+    }
+
+    async fn stats(&self, node: &NodeName, volume: &VolumeKey) -> Result<Option<VolumeStats>> {
+        if let Some(local) = self.local(node) {
+            return local.stats(node, volume).await;
+        }
+        let call = Call::Stats(api::StatsCall {});
+        let stats = self.call(node, volume, call).await?.stats;
+        if stats.is_empty() {
+            return Ok(None);
+        }
+        let read = serde_json::from_str(&stats);
+        read.map(Some).map_err(|e| {
+            Error::internal(format!(
+                "node {node} told of a volume's usage what cannot be read: update the older of the two"
+            ))
+            .with_source(e)
+        })
+    }
+
+    async fn node_info(&self, node: &NodeName, driver: &DriverName) -> Result<Option<NodeInfo>> {
+        if self.local(node).is_some() {
+            return Ok(None);
+        }
+        let book = self.book();
+        let entry = book.nodes.get(node).ok_or_else(|| unknown(node))?;
+        let known = entry.record.drivers.get(driver).cloned();
+        known.map(|d| Some(d.into())).ok_or_else(|| {
+            Error::unavailable(format!(
+                "node {node} has not told of CSI driver {driver}: name it in the configuration there and see that its node part runs"
+            ))
+        })
+    }
+
+    fn admits(&self, node: &NodeName) -> Result<()> {
+        if self.local(node).is_some() {
+            return Ok(());
+        }
+        let book = self.book();
+        let entry = book
+            .nodes
+            .get(node)
+            .ok_or_else(|| Error::precondition(unknown(node).full_message()))?;
+        match (&entry.line, entry.standing, &entry.record.fenced) {
+            (_, Standing::Unconfirmed, _) => Err(Error::precondition(entry.message())),
+            (Some(_), _, Some(_)) => Err(Error::precondition(returning(node))),
+            (None, _, Some(_)) => Err(Error::precondition(format!(
+                "{}: resume the actor on another node, or bring this one back",
+                away(entry)
+            ))),
+            (_, _, None) => Ok(()),
+        }
+    }
+
+    fn word(&self, actor: &ActorRef, grant: Option<&Grant>) {
+        let remote = grant.filter(|g| self.local(&g.node).is_none());
+        self.book().word(actor, remote);
+    }
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The control plane's last word for this node, in memory. It stands while the
+//! control plane is away: nothing moves on before this node has durably taken a
+//! revoke, so an old word can allow nothing that is over. After a restart there is
+//! none until the control plane has spoken.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock, RwLockWriteGuard},
+};
+
+use crate::{
+    api::grant,
+    error::{Error, Result},
+    model::{ActorRef, Grant},
+    node::Authority,
+    proto::api,
+};
+
+/// The control plane's last word for this node.
+pub struct Word {
+    endpoint: String,
+    told: RwLock<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    /// None: it has not spoken since this process began.
+    grants: Option<HashMap<ActorRef, Grant>>,
+    /// The whole word, while its parts come in.
+    coming: Option<HashMap<ActorRef, Grant>>,
+    /// Why no grant is accepted.
+    closed: Option<String>,
+    /// Whether the line is there, so that what is unknown may still come.
+    connected: bool,
+}
+
+impl Word {
+    /// No word yet. `endpoint` is shown to people.
+    pub fn new(endpoint: impl Into<String>) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            told: RwLock::default(),
+        }
+    }
+
+    fn told(&self) -> RwLockWriteGuard<'_, Told> {
+        // Every change is whole.
+        self.told.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether grants are accepted from now on, and if not, why.
+    pub fn welcome(&self, welcome: api::Welcome) {
+        let mut told = self.told();
+        told.connected = true;
+        told.closed = (!welcome.ready).then_some(welcome.message);
+    }
+
+    /// The line is gone. The word stands.
+    pub fn lost(&self) {
+        let mut told = self.told();
+        told.connected = false;
+        told.coming = None;
+    }
+
+    /// A part of the word, or a change of it. What cannot be read is an error: the
+    /// two ends are of different versions.
+    pub fn take(&self, grants: api::Grants) -> Result<()> {
+        let mut put = Vec::new();
+        for text in &grants.put {
+            put.push(grant::parse(text).map_err(|e| e.context("a grant of the control plane"))?);
+        }
+        let mut told = self.told();
+        if grants.first {
+            told.coming = Some(HashMap::new());
+        }
+        let Told {
+            grants: standing,
+            coming,
+            ..
+        } = &mut *told;
+        let word = match coming {
+            Some(coming) => coming,
+            None => standing.get_or_insert_default(),
+        };
+        for removed in &grants.removed {
+            if let Ok(actor) = removed.parse() {
+                word.remove(&actor);
+            }
+        }
+        word.extend(put.into_iter().map(|grant| (grant.actor_ref(), grant)));
+        if grants.last {
+            told.grants = told.coming.take();
+        }
+        Ok(())
+    }
+}
+
+impl Authority for Word {
+    fn current(&self, presented: &Grant) -> Result<Grant> {
+        let actor = presented.actor_ref();
+        let told = self.told.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = &told.closed {
+            return Err(Error::unavailable(format!("actor {actor}: {why}")));
+        }
+        let Some(grants) = &told.grants else {
+            return Err(Error::unavailable(format!(
+                "actor {actor}: this node has had no word of the control plane at {} since it was started: it is asked until it answers, retry",
+                self.endpoint
+            )));
+        };
+        let current = grants.get(&actor);
+        if let Some(current) = current.filter(|c| presented.same_word(c)) {
+            return Ok(current.clone());
+        }
+        // The pod may be faster than the word: with the generation that comes.
+        let newer = current.is_none_or(|c| presented.generation() > c.generation());
+        if newer && !told.connected {
+            return Err(Error::unavailable(format!(
+                "the grant of actor {actor} is newer than the last word of the control plane at {}, which this node does not reach: retry",
+                self.endpoint
+            )));
+        }
+        if newer && current.is_some() {
+            return Err(Error::unavailable(format!(
+                "the grant of actor {actor} is newer than the control plane's word that has come here: retry"
+            )));
+        }
+        let known = current.map_or("none is current here".into(), |c| {
+            format!("generation {} is current", c.generation())
+        });
+        Err(Error::precondition(format!(
+            "the grant of actor {actor} is over, or was changed, or its word has not come yet: generation {} is presented, {known}; resume the actor and use the annotations that this gives",
+            presented.generation()
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    fn grant(generation: u64) -> Grant {
+        grant::parse(&text(generation)).unwrap()
+    }
+
+    fn text(generation: u64) -> String {
+        format!(
+            r#"{{"version":1,"actor":{{"namespace":"agents","name":"a","uid":"u1"}},"node":"n1","audience":{{"kind":"pod","namespace":"agents"}},"volumes":[{{"name":"v","uid":"v1","generation":{generation},"driver":"d.test","volumeId":"x","accessMode":"SINGLE_NODE_WRITER","publishContext":{{"token":"t{generation}"}}}}],"mounts":[{{"volume":"v","mountPath":"/v"}}]}}"#
+        )
+    }
+
+    fn whole(generations: &[u64]) -> api::Grants {
+        api::Grants {
+            first: true,
+            last: true,
+            put: generations.iter().map(|g| text(*g)).collect(),
+            removed: Vec::new(),
+        }
+    }
+
+    fn ready() -> api::Welcome {
+        api::Welcome {
+            ready: true,
+            message: String::new(),
+        }
+    }
+
+    #[test]
+    fn without_a_word_since_the_start_nothing_is_accepted_and_the_endpoint_is_named() {
+        let word = Word::new("tcp://control:7443");
+        let refused = word.current(&grant(1)).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Unavailable);
+        assert!(refused.full_message().contains("tcp://control:7443"));
+    }
+
+    #[test]
+    fn the_word_gives_the_contexts_and_stands_when_the_line_is_lost() {
+        let word = Word::new("x");
+        word.welcome(ready());
+        word.take(whole(&[3])).unwrap();
+        word.lost();
+        let current = word.current(&grant(3).without_contexts()).unwrap();
+        assert_eq!(current.volumes[0].publish_context["token"], "t3");
+        let newer = word.current(&grant(4)).unwrap_err();
+        assert_eq!(newer.kind(), Kind::Unavailable);
+        let older = word.current(&grant(2)).unwrap_err();
+        assert_eq!(older.kind(), Kind::FailedPrecondition);
+    }
+
+    #[test]
+    fn a_whole_word_replaces_the_last_one_only_when_it_is_complete() {
+        let word = Word::new("x");
+        word.welcome(ready());
+        word.take(whole(&[3])).unwrap();
+        let mut part = whole(&[]);
+        part.last = false;
+        word.take(part).unwrap();
+        assert!(word.current(&grant(3)).is_ok());
+        let mut part = whole(&[]);
+        part.first = false;
+        word.take(part).unwrap();
+        assert!(word.current(&grant(3)).is_err());
+    }
+
+    #[test]
+    fn what_is_removed_is_over_and_a_node_that_is_not_welcome_accepts_nothing() {
+        let word = Word::new("x");
+        word.welcome(ready());
+        word.take(whole(&[3])).unwrap();
+        word.welcome(api::Welcome {
+            ready: false,
+            message: "it was fenced".into(),
+        });
+        let refused = word.current(&grant(3)).unwrap_err();
+        assert!(refused.full_message().contains("it was fenced"));
+        word.welcome(ready());
+        word.take(api::Grants {
+            removed: vec!["agents/a".into()],
+            ..api::Grants::default()
+        })
+        .unwrap();
+        let over = word.current(&grant(3)).unwrap_err();
+        assert_eq!(over.kind(), Kind::FailedPrecondition);
+    }
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `actor-volumes node`: the node agent alone, with its control plane elsewhere.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::parts::{Base, make_dirs, stop_on_signals};
+use crate::{
+    config::Config,
+    error::{Error, Result},
+    host::process,
+    link::{self, LinkSettings, Word},
+    transport,
+};
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) async fn node(mut config: Config, endpoint: Option<String>) -> Result<()> {
+    let control = config.node.control.as_mut().ok_or_else(|| {
+        Error::invalid(
+            "`actor-volumes node` needs a [node.control] table with endpoint, and [node.control.tls] with ca, cert and key",
+        )
+    })?;
+    if let Some(endpoint) = endpoint {
+        control.endpoint = endpoint;
+    }
+    let endpoint = control.endpoint()?;
+    let shutdown = CancellationToken::new();
+    stop_on_signals(&shutdown)?;
+    make_dirs(&config)?;
+    // Nothing is served there; it keeps a second daemon off the same directories.
+    let _lock = transport::bind(&config.socket()).await?;
+    let base = Base::new(config, shutdown)?;
+    let word = Arc::new(Word::new(format!(
+        "tcp://{}:{}",
+        endpoint.host, endpoint.port
+    )));
+    let agent = base.agent(Arc::clone(&word) as Arc<_>)?;
+    let settings = LinkSettings {
+        node: base.name.clone(),
+        instance: link::instance(&base.config.node.state_dir)?,
+        boot_id: process::boot_id(),
+        endpoint,
+    };
+    base.metrics().await?;
+    let nri = base.nri(Arc::clone(&agent));
+    let drivers = Arc::clone(&base.drivers);
+    tracing::info!(node = %base.name, "the node agent is running");
+    link::run(settings, agent, drivers, word, base.shutdown.clone()).await;
+    let _ = nri.await;
+    let _ = std::fs::remove_file(base.config.socket());
+    Ok(())
+}

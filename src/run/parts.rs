@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the daemons are put together from.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::{signal::unix::SignalKind, sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use super::ports::CountedCalls;
+use crate::{
+    config::Config,
+    control::{
+        Control, ControlService, NodePort, Settings,
+        nodes::{NodeAdminService, Nodes, NodesService},
+        store::RedbStore,
+    },
+    cri::Cri,
+    csi::{DriverConfig, Registry, discovery::Discovery},
+    error::{Error, Result},
+    host::{durable, process},
+    model::NodeName,
+    node::{Agent, Authority, Layout, NodeSettings, Ports},
+    nri::{self, SessionConfig, Status},
+    nri_plugin::VolumePlugin,
+    proto::api::{
+        control_server::ControlServer, node_admin_server::NodeAdminServer,
+        nodes_server::NodesServer,
+    },
+    rpc::line,
+    secret::Vault,
+    telemetry::Metrics,
+    transport::{self, KEEP_ALIVE},
+};
+
+/// How long a listing of the runtime may take.
+const CRI_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often drivers are asked how much of the published volumes is used.
+const STATS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether what is published is still of use.
+const PROBE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The deadline of each call to a driver that registered itself.
+const DISCOVERED_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What every daemon has.
+pub(super) struct Base {
+    pub(super) config: Config,
+    pub(super) shutdown: CancellationToken,
+    pub(super) name: NodeName,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) drivers: Arc<Registry>,
+}
+
+impl Base {
+    /// Makes the directories, and listens for signals. `incoming` of the daemon's
+    /// socket is bound by the caller before: a second daemon on the same
+    /// directories ends there.
+    pub(super) fn new(config: Config, shutdown: CancellationToken) -> Result<Self> {
+        let name = node_name(&config)?;
+        let metrics = Arc::new(Metrics::default());
+        let drivers = Arc::new(Registry::observed(
+            drivers(&config)?,
+            Arc::new(CountedCalls(Arc::clone(&metrics))),
+        ));
+        if let Some(dir) = &config.discovery.registration_dir {
+            let discovery = Discovery {
+                dir: dir.clone(),
+                call_timeout: DISCOVERED_CALL_TIMEOUT,
+            };
+            tokio::spawn(discovery.run(Arc::clone(&drivers), shutdown.clone()));
+        }
+        Ok(Self {
+            config,
+            shutdown,
+            name,
+            metrics,
+            drivers,
+        })
+    }
+
+    fn vault(&self) -> Vault {
+        Vault::new(self.config.secrets.dir.clone())
+    }
+
+    /// The control plane, with the node of this process if there is one.
+    pub(super) async fn control(
+        &self,
+        local: Option<Arc<dyn NodePort>>,
+    ) -> Result<(Arc<Control>, Arc<Nodes>)> {
+        let store = Arc::new(RedbStore::open(
+            &self.config.node.state_dir.join("control.redb"),
+        )?);
+        let settings = Settings {
+            vault: self.vault(),
+            node_here: local.is_some(),
+            ..Settings::default()
+        };
+        let local = local.map(|port| (self.name.clone(), port));
+        let watcher = Arc::clone(&self.metrics);
+        let nodes = Nodes::open(
+            store.clone(),
+            local,
+            Arc::new(super::ports::Counted(watcher)),
+        );
+        let nodes = nodes.await?;
+        let drivers = Arc::clone(&self.drivers);
+        let port = Arc::clone(&nodes) as Arc<dyn NodePort>;
+        let control = Control::open(store, drivers, port, self.name.clone(), settings).await?;
+        nodes.start(&control).await?;
+        Ok((control, nodes))
+    }
+
+    /// Listens for nodes, where that is configured, until the shutdown.
+    pub(super) async fn listen_for_nodes(
+        &self,
+        control: &Arc<Control>,
+        nodes: &Arc<Nodes>,
+    ) -> Result<()> {
+        let Some(files) = self.config.control.files() else {
+            return Ok(());
+        };
+        for address in &self.config.control.listen {
+            let (address, incoming) = transport::listen(*address, files.clone()).await?;
+            tracing::info!(%address, "listening for nodes");
+            let service = NodesService::new(Arc::clone(control), Arc::clone(nodes));
+            let served = Server::builder()
+                .http2_keepalive_interval(Some(KEEP_ALIVE))
+                .http2_keepalive_timeout(Some(KEEP_ALIVE))
+                .add_service(NodesServer::new(service).max_decoding_message_size(line::MAX_MESSAGE))
+                .serve_with_incoming_shutdown(incoming, self.shutdown.clone().cancelled_owned());
+            let shutdown = self.shutdown.clone();
+            tokio::spawn(async move {
+                if let Err(error) = served.await {
+                    tracing::error!(%address, %error, "the line for nodes stopped serving");
+                    shutdown.cancel();
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Serves the API on the socket until the shutdown.
+    pub(super) async fn serve_api(
+        &self,
+        incoming: tokio_stream::wrappers::UnixListenerStream,
+        control: &Arc<Control>,
+        nodes: &Arc<Nodes>,
+    ) -> Result<()> {
+        tracing::info!(socket = %self.config.socket().display(), "serving");
+        let admin = NodeAdminService::new(Arc::clone(control), Arc::clone(nodes));
+        Server::builder()
+            .add_service(ControlServer::new(ControlService::new(Arc::clone(control))))
+            .add_service(NodeAdminServer::new(admin))
+            .serve_with_incoming_shutdown(incoming, self.shutdown.clone().cancelled_owned())
+            .await
+            .map_err(|e| Error::internal("the API stopped serving").with_source(e))
+    }
+
+    /// The node agent.
+    pub(super) fn agent(&self, authority: Arc<dyn Authority>) -> Result<Arc<Agent>> {
+        let ports = Ports {
+            drivers: Arc::clone(&self.drivers),
+            cri: Cri::new(self.config.runtime.cri_socket.clone(), CRI_DEADLINE),
+            authority,
+            vault: self.vault(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let settings = settings(&self.config, self.name.clone());
+        Agent::start(settings, ports, self.shutdown.clone())
+    }
+
+    /// The plugin of the container runtime, until the shutdown.
+    pub(super) fn nri(&self, agent: Arc<Agent>) -> JoinHandle<()> {
+        let plugin = Arc::new(VolumePlugin::new(agent, Arc::clone(&self.metrics)));
+        let session = SessionConfig {
+            socket: self.config.runtime.nri_socket.clone(),
+            name: self.config.runtime.plugin_name.clone(),
+            index: self.config.runtime.plugin_index.clone(),
+        };
+        let (status, _) = watch::channel(Status::Disconnected {
+            why: "not connected yet".into(),
+        });
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            nri::run(session, plugin, shutdown, status).await;
+        })
+    }
+
+    /// Metrics over HTTP, where that is configured.
+    pub(super) async fn metrics(&self) -> Result<()> {
+        if let Some(listen) = self.config.metrics.listen {
+            let (metrics, shutdown) = (Arc::clone(&self.metrics), self.shutdown.clone());
+            crate::telemetry::serve(listen, metrics, shutdown).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the directories of a daemon.
+pub(super) fn make_dirs(config: &Config) -> Result<()> {
+    for dir in [&config.node.state_dir, &config.node.run_dir] {
+        make_dir(dir)?;
+    }
+    Ok(())
+}
+
+fn make_dir(dir: &Path) -> Result<()> {
+    durable::make_dir(dir)
+        .map_err(|e| Error::internal(format!("cannot make {}", dir.display())).with_source(e))
+}
+
+fn node_name(config: &Config) -> Result<NodeName> {
+    match &config.node.name {
+        Some(name) => Ok(name.clone()),
+        None => NodeName::new(process::hostname().to_ascii_lowercase())
+            .map_err(|e| e.context("the host name cannot be the node's name, set node.name")),
+    }
+}
+
+fn drivers(config: &Config) -> Result<Vec<DriverConfig>> {
+    let of = |driver: &crate::config::Driver| {
+        Ok(DriverConfig {
+            name: driver.name.clone(),
+            endpoint: driver.socket()?,
+            controller: driver.controller()?,
+            call_timeout: driver.call_timeout(),
+            max_calls: driver.max_calls,
+            mount_root: driver
+                .mount_root
+                .clone()
+                .map(|theirs| (config.node.mount_root.clone(), theirs)),
+        })
+    };
+    config.driver.iter().map(of).collect()
+}
+
+fn settings(config: &Config, name: NodeName) -> NodeSettings {
+    NodeSettings {
+        name,
+        layout: Layout::new(&config.node.state_dir, &config.node.mount_root),
+        trusted_namespaces: config.node.trusted_namespaces.clone(),
+        max_wait: Duration::from_millis(config.wait.max_ms),
+        wait_percent: config.wait.budget_percent,
+        member_grace: Duration::from_millis(config.node.member_grace_ms),
+        sweep_interval: Duration::from_secs(config.node.sweep_interval_s),
+        stats_interval: STATS_INTERVAL,
+        probe_interval: PROBE_INTERVAL,
+        // Also when the file was replaced by a newer one meanwhile.
+        helper: "/proc/self/exe".into(),
+    }
+}
+
+/// Cancels the token at SIGTERM and SIGINT.
+pub(super) fn stop_on_signals(shutdown: &CancellationToken) -> Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signal = tokio::signal::unix::signal(kind)
+            .map_err(|e| Error::internal("cannot listen for signals").with_source(e))?;
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            signal.recv().await;
+            tracing::info!("shutting down");
+            shutdown.cancel();
+        });
+    }
+    Ok(())
+}
