@@ -189,21 +189,39 @@ async fn a_volume_that_does_not_fit_is_refused_by_name() {
 #[tokio::test]
 async fn a_retained_volume_is_named_at_resume_where_none_was_made() {
     let bench = bench().await;
-    let uid = retained(&bench).await;
-    // It was refused: nothing of it can be there.
-    bench
-        .driver
-        .fault("CreateVolume", Fault::fail(tonic::Code::OutOfRange));
-    failure(&bench, "actor create agents/n --template t --wait").await;
-    let line = format!("actor resume agents/n --volume a={uid}");
+    class(&bench, "late", "volumeBindingMode: WaitForFirstConsumer\n").await;
+    let late = "capacity: 1Mi, storageClassName: late, reclaimPolicy: Retain";
+    apply(&bench, &[("a", late)]).await;
+    for name in ["x", "y"] {
+        out(
+            &bench,
+            &format!("actor create agents/{name} --template t --wait"),
+        )
+        .await;
+        out(&bench, &format!("actor resume agents/{name}")).await;
+        out(&bench, &format!("actor suspend agents/{name} --wait")).await;
+        out(&bench, &format!("actor delete agents/{name} --wait")).await;
+    }
+    let listed = json(&bench, "volume ls --retained").await;
+    let uid = |n: usize| listed[n]["uid"].as_str().unwrap().to_owned();
+    let (ours, other) = (uid(0), uid(1));
+    out(&bench, "actor create agents/n --template t --wait").await;
+    let line = format!("actor resume agents/n --volume a={ours}");
     let first = out(&bench, &line).await;
-    assert!(first.contains(&uid));
+    assert!(
+        first.contains(&ours) && first.contains("\\\"generation\\\":2"),
+        "{first}"
+    );
     let bench = bench.restart().await;
     assert_eq!(out(&bench, &line).await, first);
-    out(&bench, "actor suspend agents/n --wait").await;
-    let other = "actor resume agents/n --volume a=0190f1c2-7a4b-7c3d-8e5f-0123456789ab";
-    let (code, says) = failure(&bench, other).await;
-    assert_eq!(code, 4, "{says}");
+    let another = format!("actor resume agents/n --volume a={other}");
+    for _ in 0..2 {
+        let (code, says) = failure(&bench, &another).await;
+        assert_eq!(code, 5, "{says}");
+        assert!(says.contains(&ours), "{says}");
+        out(&bench, "actor suspend agents/n --wait").await;
+    }
     out(&bench, &line).await;
+    assert_eq!(bench.driver.count("CreateVolume"), 2);
     bench.kept_the_rules();
 }
