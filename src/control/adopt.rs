@@ -108,16 +108,21 @@ impl Control {
                 Arc::new(Cell::of_volume(&volume, stored, store, tasks)?)
             }
         };
-        self.change(&cell, |state| {
+        self.enter(&cell);
+        let released = self.change(&cell, |state| {
             // What is gone meanwhile is what was asked for.
             if state.volumes.is_empty() {
                 return Ok(());
             }
             verb::release(state, uid)
-        })
-        .await?;
-        if !cell.lock().await?.gone {
-            self.enter(&cell);
+        });
+        if let Err(error) = released.await {
+            // A write that failed may have been done all the same.
+            let nobodys = |state: &State| state.volumes.values().any(|v| v.released);
+            if cell.lock().await.is_ok_and(|inner| !nobodys(&inner.state)) {
+                self.drop_cell(&cell);
+            }
+            return Err(error);
         }
         Ok(cell)
     }

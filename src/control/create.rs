@@ -103,15 +103,26 @@ impl Control {
             self.store.clone(),
             self.tasks.clone(),
         ));
-        self.change_with(&cell, &found, |state| {
+        // It can be found before it is told of, empty as it is.
+        self.enter(&cell);
+        let made = self.change_with(&cell, &found, |state| {
             verb::perform(state, &call, |state| {
                 state.actor = Some(record);
                 verb::revise(state, &revision)?;
                 found.iter().try_for_each(|a| a.apply(state))
             })
-        })
-        .await?;
-        self.cells().insert(actor.clone(), cell.clone());
+        });
+        if let Err(error) = made.await {
+            // A write that failed may have been done all the same.
+            if cell
+                .lock()
+                .await
+                .is_ok_and(|inner| inner.state.actor.is_none())
+            {
+                self.drop_cell(&cell);
+            }
+            return Err(error);
+        }
         tracing::info!(actor = %actor, template = %template, "actor created");
         Ok(cell)
     }

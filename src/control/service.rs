@@ -1,25 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The verbs over gRPC.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod parse;
+
+use std::sync::Arc;
 
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Adopted, Control, CreateOptions, DEFAULT_WAIT, ResumeOptions, Watch, Which, convert};
+use parse::{actor_ref, adopted, limit, parsed, some, within};
+
+use super::{Control, CreateOptions, ResumeOptions, Watch, Which, convert};
 use crate::{
     api::annotation,
     error::{Error, Result},
-    model::{ActorRef, DnsLabel, VolumeUid},
+    model::VolumeUid,
     proto::api::{self, control_server},
     rpc::status_of,
 };
-
-/// The longest that one call may wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-
-/// The page size where a request names none, and the largest.
-const PAGE: usize = 500;
 
 /// The server side of `actorvolumes.v1.Control`. Wrap it in
 /// [`ControlServer`](control_server::ControlServer).
@@ -65,49 +63,6 @@ impl ControlService {
             }
         }
     }
-}
-
-fn within(timeout_ms: u32) -> Duration {
-    match timeout_ms {
-        0 => DEFAULT_WAIT,
-        ms => Duration::from_millis(ms.into()).min(LONGEST_WAIT),
-    }
-}
-
-fn limit(page_size: i32) -> usize {
-    match usize::try_from(page_size) {
-        Ok(0) | Err(_) => PAGE,
-        Ok(size) => size.min(PAGE),
-    }
-}
-
-fn some(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
-}
-
-/// An optional name: empty is none.
-fn parsed<T: std::str::FromStr<Err = Error>>(field: &str, text: String) -> Result<Option<T>> {
-    let parsed = some(text).map(|t| t.parse().map_err(|e: Error| e.context(field)));
-    parsed.transpose()
-}
-
-/// Volumes by the names that they are to have.
-fn adopted(field: &str, volumes: HashMap<String, String>) -> Result<Adopted> {
-    let volumes = volumes.into_iter().map(|(name, uid)| {
-        let name = name.parse::<DnsLabel>()?;
-        Ok((name, uid.parse::<VolumeUid>()?))
-    });
-    let volumes: Result<_> = volumes.collect();
-    volumes.map_err(|e| e.context(field))
-}
-
-fn actor_ref(namespace: &str, name: &str) -> Result<ActorRef> {
-    Ok(ActorRef {
-        namespace: namespace
-            .parse()
-            .map_err(|e: Error| e.context("namespace"))?,
-        name: name.parse().map_err(|e: Error| e.context("name"))?,
-    })
 }
 
 type Answer<T> = Result<Response<T>, Status>;

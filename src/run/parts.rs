@@ -142,7 +142,8 @@ impl Base {
         Ok(())
     }
 
-    /// Serves the API on the socket until the shutdown.
+    /// Serves the API on the socket until the shutdown, which it brings about
+    /// where it ends by itself. The control plane has ended when it returns.
     pub(super) async fn serve_api(
         &self,
         incoming: tokio_stream::wrappers::UnixListenerStream,
@@ -150,13 +151,24 @@ impl Base {
         nodes: &Arc<Nodes>,
     ) -> Result<()> {
         tracing::info!(socket = %self.config.socket().display(), "serving");
+        // Verbs that wait and streams end first: the API stops when they have.
+        let ending = tokio::spawn({
+            let (control, shutdown) = (Arc::clone(control), self.shutdown.clone());
+            async move {
+                shutdown.cancelled().await;
+                control.shutdown().await;
+            }
+        });
         let admin = NodeAdminService::new(Arc::clone(control), Arc::clone(nodes));
-        Server::builder()
+        let served = Server::builder()
             .add_service(ControlServer::new(ControlService::new(Arc::clone(control))))
             .add_service(NodeAdminServer::new(admin))
             .serve_with_incoming_shutdown(incoming, self.shutdown.clone().cancelled_owned())
             .await
-            .map_err(|e| Error::internal("the API stopped serving").with_source(e))
+            .map_err(|e| Error::internal("the API stopped serving").with_source(e));
+        self.shutdown.cancel();
+        let _ = ending.await;
+        served
     }
 
     /// The node agent.

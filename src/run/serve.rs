@@ -37,8 +37,6 @@ pub(super) async fn serve(config: Config) -> Result<()> {
     let nri = base.nri(agent);
     base.listen_for_nodes(&control, &nodes).await?;
     let served = base.serve_api(incoming, &control, &nodes).await;
-    base.shutdown.cancel();
-    control.shutdown().await;
     let _ = nri.await;
     // The next start replaces a dead socket as well.
     let _ = std::fs::remove_file(base.config.socket());
@@ -62,8 +60,6 @@ pub(super) async fn control(config: Config) -> Result<()> {
     base.metrics.without_nri();
     base.listen_for_nodes(&control, &nodes).await?;
     let served = base.serve_api(incoming, &control, &nodes).await;
-    base.shutdown.cancel();
-    control.shutdown().await;
     let _ = std::fs::remove_file(base.config.socket());
     served
 }

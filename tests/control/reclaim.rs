@@ -42,8 +42,9 @@ async fn a_retained_volume_is_listed_and_deleted_by_itself() {
     assert_eq!(code, 5);
     assert!(says.contains("belongs to actor agents/a"), "{says}");
 
-    // The server ends while the driver deletes.
-    bench.driver.fault("DeleteVolume", Fault::hang());
+    // The server ends while the driver refuses.
+    let no = Fault::fail(tonic::Code::Internal);
+    bench.driver.fault("DeleteVolume", no);
     out(&bench, &format!("volume delete {uid}")).await;
     let line = format!("volume delete {uid} --wait --timeout 300ms");
     let (_, says) = failure(&bench, &line).await;
@@ -51,14 +52,12 @@ async fn a_retained_volume_is_listed_and_deleted_by_itself() {
     let bench = bench.restart().await;
     bench.driver.clear_faults();
     let end = Instant::now() + Duration::from_secs(30);
-    while bench.driver.volumes().len() > 1 {
+    while out(&bench, "volume ls").await.contains(&uid) {
         assert!(Instant::now() < end, "it was not deleted");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // The driver has deleted it; the record of that may be a moment behind.
-    let line = format!("volume delete {uid} --wait");
-    crate::cli::run(&bench, &line).await;
-    let (code, says) = failure(&bench, &line).await;
+    assert_eq!(bench.driver.volumes().len(), 1);
+    let (code, says) = failure(&bench, &format!("volume delete {uid} --wait")).await;
     assert_eq!(code, 4, "{says}");
     // The other actor of that name has its grant and its volume.
     out(&bench, "actor resume agents/a").await;
@@ -102,6 +101,7 @@ async fn a_complete_rollout_retains_what_it_is_told_to() {
         assert!(Instant::now() < end, "never retained: {listed}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    assert!(volume_of(&bench, "a", true).await.is_none());
     let bench = bench.restart().await;
     assert!(volume_of(&bench, "a", true).await.is_none());
     // It belongs to nobody: its actor goes without it.
@@ -189,21 +189,39 @@ async fn a_volume_that_does_not_fit_is_refused_by_name() {
 #[tokio::test]
 async fn a_retained_volume_is_named_at_resume_where_none_was_made() {
     let bench = bench().await;
-    let uid = retained(&bench).await;
-    // It was refused: nothing of it can be there.
-    bench
-        .driver
-        .fault("CreateVolume", Fault::fail(tonic::Code::OutOfRange));
-    failure(&bench, "actor create agents/n --template t --wait").await;
-    let line = format!("actor resume agents/n --volume a={uid}");
+    class(&bench, "late", "volumeBindingMode: WaitForFirstConsumer\n").await;
+    let late = "capacity: 1Mi, storageClassName: late, reclaimPolicy: Retain";
+    apply(&bench, &[("a", late)]).await;
+    for name in ["x", "y"] {
+        out(
+            &bench,
+            &format!("actor create agents/{name} --template t --wait"),
+        )
+        .await;
+        out(&bench, &format!("actor resume agents/{name}")).await;
+        out(&bench, &format!("actor suspend agents/{name} --wait")).await;
+        out(&bench, &format!("actor delete agents/{name} --wait")).await;
+    }
+    let listed = json(&bench, "volume ls --retained").await;
+    let uid = |n: usize| listed[n]["uid"].as_str().unwrap().to_owned();
+    let (ours, other) = (uid(0), uid(1));
+    out(&bench, "actor create agents/n --template t --wait").await;
+    let line = format!("actor resume agents/n --volume a={ours}");
     let first = out(&bench, &line).await;
-    assert!(first.contains(&uid));
+    assert!(
+        first.contains(&ours) && first.contains("\\\"generation\\\":2"),
+        "{first}"
+    );
     let bench = bench.restart().await;
     assert_eq!(out(&bench, &line).await, first);
-    out(&bench, "actor suspend agents/n --wait").await;
-    let other = "actor resume agents/n --volume a=0190f1c2-7a4b-7c3d-8e5f-0123456789ab";
-    let (code, says) = failure(&bench, other).await;
-    assert_eq!(code, 4, "{says}");
+    let another = format!("actor resume agents/n --volume a={other}");
+    for _ in 0..2 {
+        let (code, says) = failure(&bench, &another).await;
+        assert_eq!(code, 5, "{says}");
+        assert!(says.contains(&ours), "{says}");
+        out(&bench, "actor suspend agents/n --wait").await;
+    }
     out(&bench, &line).await;
+    assert_eq!(bench.driver.count("CreateVolume"), 2);
     bench.kept_the_rules();
 }

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use actor_volumes::control::store::{Store, Write};
 use serde_json::Value;
 use testkit::csi::Fault;
 
@@ -63,13 +64,36 @@ async fn a_removed_volume_is_kept_detached_until_every_actor_has_moved() {
     assert_eq!(bench.driver.volumes().len(), 4);
 
     // The last one moves, and the server ends before anything is deleted.
-    bench.driver.fault("DeleteVolume", Fault::hang());
+    let no = Fault::fail(tonic::Code::Internal);
+    bench.driver.fault("DeleteVolume", no);
     out(&bench, "actor update agents/z").await;
     let bench = bench.restart().await;
     bench.driver.clear_faults();
     until_volumes(&bench, 2).await;
     until(&bench, true).await;
     assert!(volume_of(&bench, "b", true).await.is_none());
+    bench.kept_the_rules();
+}
+
+#[tokio::test]
+async fn a_rollout_whose_last_move_was_the_last_word_of_a_server_is_ended_by_the_next() {
+    let bench = two_actors().await;
+    out(&bench, "actor update agents/a").await;
+    // The record of the move is written, and nothing after it.
+    let stored = bench.store.get("actor/agents/z").unwrap().unwrap();
+    let text = String::from_utf8(stored.value).unwrap();
+    let moved = text.replace("\"template_revision\":1", "\"template_revision\":2");
+    assert_ne!(moved, text);
+    let write = Write {
+        key: "actor/agents/z".into(),
+        expect: Some(stored.revision),
+        value: Some(moved.into_bytes()),
+    };
+    bench.store.write(&[write]).unwrap();
+    assert_eq!(bench.driver.volumes().len(), 4);
+    let bench = bench.restart().await;
+    until_volumes(&bench, 3).await;
+    until(&bench, true).await;
     bench.kept_the_rules();
 }
 
