@@ -34,7 +34,10 @@ fn a_raw_volume_is_a_device_of_its_container_alone_and_keeps_its_bytes(node: &mu
     node.apply("template", TEMPLATE);
     create(node, "a", "raw");
     let (pod, agent) = run(node);
-    let size = node.sh(&agent, "test -b /dev/xvda && blockdev --getsize64 /dev/xvda");
+    let size = node.sh(
+        &agent,
+        "test -b /dev/xvda && blockdev --getsize64 /dev/xvda",
+    );
     assert_eq!(size, (64 << 20).to_string());
     node.sh(
         &agent,
