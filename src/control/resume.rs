@@ -42,7 +42,6 @@ impl Control {
         let node = node.ok_or_else(|| {
             Error::invalid("this control plane has no node of its own: say on which node the actor is to be resumed")
         })?;
-        self.may_resume_on(&node)?;
         let cell = self.cell(actor)?;
         let (template, revision) = {
             let inner = cell.lock().await?;
@@ -63,9 +62,8 @@ impl Control {
         };
         let wanted = placement.clone();
         self.change(&cell, |state| {
-            // Once more: a fence may have come between, and takes what is there.
-            self.may_resume_on(&placement.node)?;
-            super::nodes::check_fenced(state, &placement.node)?;
+            // Under the lock: a fence that comes later finds what is recorded here.
+            self.may_resume_on(state, &placement.node)?;
             verb::resume(state, placement)
         })
         .await?;

@@ -205,6 +205,8 @@ async fn a_container_that_outlived_the_fence_is_named_and_nothing_is_unpublished
     let node = site.node("node-a").unwrap();
     assert_eq!(node.state, "Returning");
     assert!(node.possible_double_writers[0].held_by.contains("pod-s1"));
+    let shown = site.volume("agents/a").await;
+    assert!(shown.possible_double_writers[0].contains("on node node-a"));
     assert_eq!(unpublished(), 0, "a process of the scope lives");
     let refused = refusal(site.try_container("node-a", &pod).await);
     assert!(refused.contains("was fenced"), "{refused}");
