@@ -159,14 +159,14 @@ impl Yard {
         Ok(resumed.annotations.into_iter().collect())
     }
 
-    async fn suspend(&self, timeout_ms: u32) -> Result<api::Actor> {
+    async fn suspend(&self, timeout_ms: u32) -> Result<()> {
         let request = api::SuspendActorRequest {
             namespace: "agents".into(),
             name: "a".into(),
             wait: true,
             timeout_ms,
         };
-        self.client().await.suspend_actor(request).await
+        self.client().await.suspend_actor(request).await.map(drop)
     }
 
     fn pod(&self, node: &str, id: &str, annotations: BTreeMap<String, String>) -> PodSandbox {

@@ -166,7 +166,8 @@ async fn what_a_cut_off_node_holds_goes_on_only_after_a_fence_and_the_node_comes
     let late = site.pod("node-a", "s3", &old);
     let refused = refusal(site.try_container("node-a", &late).await);
     assert!(refused.contains("is over"), "{refused}");
-    assert!(site.hosts["node-a"].agent.holdings().await.is_empty());
+    let held = site.hosts["node-a"].agent.holdings().await;
+    assert!(held.is_empty(), "{held:?}");
     assert_eq!(site.driver.attached(&volume(&site)), ["node-b"]);
 
     // And it can be used again.
