@@ -20,6 +20,7 @@ mod record;
 mod records;
 mod stats;
 mod sweep;
+mod together;
 mod volume;
 mod worker;
 

@@ -5,10 +5,12 @@ mod annotations;
 mod data;
 mod delete;
 mod driver_down;
+mod group;
 mod hostpath;
 mod late;
 mod pace;
 mod plain;
+mod raw;
 mod restart;
 mod slow;
 mod warm;
@@ -23,6 +25,8 @@ pub(crate) fn all() -> Vec<Case> {
     [
         plain::cases(),
         data::cases(),
+        group::cases(),
+        raw::cases(),
         warm::cases(),
         annotations::cases(),
         slow::cases(),

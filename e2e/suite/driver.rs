@@ -22,6 +22,8 @@ pub(crate) enum Driver {
     Local,
     /// testkit's: slow or faulty where a case says so, and it takes notes.
     Testkit,
+    /// The same over loop devices: file systems of a size, and raw volumes.
+    TestkitLoop,
     /// csi-driver-host-path, which nobody here wrote.
     HostPath,
 }
@@ -31,7 +33,7 @@ impl Driver {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Local => "local.actor-volumes.dev",
-            Self::Testkit => "testkit.actor-volumes.dev",
+            Self::Testkit | Self::TestkitLoop => "testkit.actor-volumes.dev",
             Self::HostPath => "hostpath.csi.k8s.io",
         }
     }
@@ -54,7 +56,7 @@ impl Driver {
                     .arg(root);
                 command
             }
-            Self::Testkit => {
+            Self::Testkit | Self::TestkitLoop => {
                 let mut command = testkit("testkit-csi");
                 command
                     .args(["--name", self.name(), "--attach", "--socket"])
@@ -65,6 +67,9 @@ impl Driver {
                     .arg(dir.join(CONTROL))
                     .arg("--log")
                     .arg(dir.join(CALLS));
+                if self == Self::TestkitLoop {
+                    command.args(["--backend", "loop", "--expand", "online", "--stats"]);
+                }
                 command
             }
             Self::HostPath => {
@@ -94,7 +99,7 @@ impl Driver {
         let at = |name: &str| leaks::entries(&root.join(name));
         match self {
             Self::Local => [at("volumes"), at("trash")].concat(),
-            Self::Testkit => at("volumes"),
+            Self::Testkit | Self::TestkitLoop => at("volumes"),
             Self::HostPath => at("."),
         }
     }

@@ -438,9 +438,7 @@ impl Agent {
             for volume in volumes {
                 let over =
                     |p: &super::Publication| (p.scope.sandbox() == sandbox).then(|| why.to_owned());
-                if let Err(error) = volume.end(over).await {
-                    tracing::error!("{}", error.full_message());
-                }
+                volume.end(over).await;
             }
         });
     }

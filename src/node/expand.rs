@@ -55,8 +55,7 @@ impl Volume {
             let mut next = state.record.clone();
             next.expand = next.expand.max(Some(bytes));
             if next != state.record {
-                self.shared.records.write(&next).await?;
-                state.record = next;
+                self.save(&mut state, next).await?;
             }
             if let Some(failure) = &mut state.expansion.failure {
                 failure.hurry();

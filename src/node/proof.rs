@@ -2,19 +2,19 @@
 //! The proof that nobody uses a volume any more (I11, I2).
 
 use std::{
+    collections::HashMap,
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::oneshot;
-
+use super::together::Together;
 use crate::{
-    cri::Cri,
+    cri::{Cri, Listing},
     error::{Error, Result},
     host::{
         device::{self, Device},
@@ -29,30 +29,43 @@ use crate::{
 /// Reading mount tables may hang on a sick kernel; nothing may hang with it.
 const LOOK_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Looks at the host on behalf of the workers.
-#[derive(Debug)]
+/// Looks at the host and the runtime on behalf of the workers.
 pub struct Proof {
     runtime_socket: PathBuf,
-    sight: AtomicBool,
-    asked: Arc<Mutex<Asked>>,
+    sight: Arc<AtomicBool>,
+    holders: Together<Holding, Option<Holder>>,
+    listings: Together<(), Arc<Listing>>,
 }
 
-/// Questions that wait for the next look: many volumes that are released at once
-/// share one.
-#[derive(Debug, Default)]
-struct Asked {
-    waiting: Vec<(Query, oneshot::Sender<Result<Option<Holder>>>)>,
-    looking: bool,
+/// A question for the holders of a volume, and the socket of its driver, whose
+/// own processes do not count.
+struct Holding {
+    query: Query,
+    driver: Option<PathBuf>,
 }
 
 impl Proof {
     /// `cri` tells whose processes must be in sight.
     pub fn new(cri: &Cri) -> Self {
+        let sight = Arc::new(AtomicBool::new(false));
+        let (seen, runtime, cri) = (Arc::clone(&sight), cri.socket().to_owned(), cri.clone());
         Self {
-            runtime_socket: cri.socket().into(),
-            sight: AtomicBool::new(false),
-            asked: Arc::default(),
+            runtime_socket: runtime.clone(),
+            sight,
+            holders: Together::new(move |asked| find(asked, Arc::clone(&seen), runtime.clone())),
+            listings: Together::new(move |asked: Vec<()>| {
+                let cri = cri.clone();
+                async move {
+                    let listing = Arc::new(cri.list().await?);
+                    Ok(vec![listing; asked.len()])
+                }
+            }),
         }
+    }
+
+    /// What the runtime lists. The listing begins after the question was asked.
+    pub async fn listing(&self) -> Result<Arc<Listing>> {
+        self.listings.ask(()).await
     }
 
     /// Who holds the volume in another mount namespace; none: nobody does. The
@@ -62,26 +75,15 @@ impl Proof {
         volume: Identity,
         known: Vec<PathBuf>,
         containers: Vec<String>,
-        driver_socket: Option<PathBuf>,
+        driver: Option<PathBuf>,
     ) -> Result<Option<Holder>> {
-        let driver = self.sighted(driver_socket).await?;
         let query = Query {
             volume,
             known,
-            passed_over: driver.into_iter().collect(),
+            passed_over: Vec::new(),
             containers,
         };
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut asked = lock(&self.asked);
-            asked.waiting.push((query, answer));
-            if !std::mem::replace(&mut asked.looking, true) {
-                tokio::spawn(look_for_all(Arc::clone(&self.asked)));
-            }
-        }
-        answered
-            .await
-            .unwrap_or_else(|_| Err(Error::internal("the look for holders broke off")))
+        self.holders.ask(Holding { query, driver }).await
     }
 
     /// Who uses the block device: no mount shows it. None: nobody does.
@@ -89,36 +91,16 @@ impl Proof {
         &self,
         device: Device,
         containers: Vec<String>,
-        driver_socket: Option<PathBuf>,
+        driver: Option<PathBuf>,
     ) -> Result<Option<Holder>> {
-        let driver = self.sighted(driver_socket).await?;
+        let (sight, runtime) = (Arc::clone(&self.sight), self.runtime_socket.clone());
         look("the processes in /proc", move || {
+            in_sight(&sight, &runtime)?;
+            let driver = driver.and_then(|socket| pid_of(&socket));
             device::holder(device, driver.as_slice(), &containers).map_err(|e| unseen(&e))
         })
         .await?
     }
-
-    /// Proves first that the runtime's processes are in sight at all (I8): an
-    /// agent in a process namespace of its own would see no holder, ever. Gives
-    /// the driver's process, where it can be told.
-    async fn sighted(&self, driver_socket: Option<PathBuf>) -> Result<Option<u32>> {
-        let sighted = self.sight.load(Ordering::Relaxed);
-        let runtime = self.runtime_socket.clone();
-        let driver = look("the runtime and the driver", move || {
-            if !sighted {
-                prove_sight(&runtime)?;
-            }
-            Ok::<_, Error>(driver_socket.and_then(|s| process::listener_pid(&s).ok().flatten()))
-        })
-        .await??;
-        self.sight.store(true, Ordering::Relaxed);
-        Ok(driver)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change is whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unseen(cause: &io::Error) -> Error {
@@ -127,35 +109,41 @@ fn unseen(cause: &io::Error) -> Error {
     ))
 }
 
-/// Looks until nobody asks any more.
-async fn look_for_all(asked: Arc<Mutex<Asked>>) {
-    loop {
-        let waiting = {
-            let mut asked = lock(&asked);
-            asked.looking = !asked.waiting.is_empty();
-            std::mem::take(&mut asked.waiting)
+async fn find(
+    asked: Vec<Holding>,
+    sight: Arc<AtomicBool>,
+    runtime: PathBuf,
+) -> Result<Vec<Option<Holder>>> {
+    look("the processes in /proc", move || {
+        in_sight(&sight, &runtime)?;
+        let mut drivers = HashMap::new();
+        let with_driver = |asked: Holding| {
+            let pid = asked
+                .driver
+                .and_then(|socket| *drivers.entry(socket).or_insert_with_key(|s| pid_of(s)));
+            let mut query = asked.query;
+            query.passed_over.extend(pid);
+            query
         };
-        if waiting.is_empty() {
-            return;
-        }
-        let (queries, answers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-        let found = look("the processes in /proc", move || {
-            holders::find(&queries).map_err(|e| unseen(&e))
-        });
-        match found.await.and_then(|found| found) {
-            Ok(found) => {
-                for (answer, found) in answers.into_iter().zip(found) {
-                    // Who asked may have given up meanwhile.
-                    let _ = answer.send(Ok(found));
-                }
-            }
-            Err(e) => {
-                for answer in answers {
-                    let _ = answer.send(Err(Error::new(e.kind(), e.full_message())));
-                }
-            }
-        }
+        let queries: Vec<_> = asked.into_iter().map(with_driver).collect();
+        holders::find(&queries).map_err(|e| unseen(&e))
+    })
+    .await?
+}
+
+/// The driver's process, where it can be told.
+fn pid_of(socket: &Path) -> Option<u32> {
+    process::listener_pid(socket).ok().flatten()
+}
+
+/// Proves, once, that the runtime's processes are in sight at all (I8): an agent
+/// in a process namespace of its own would see no holder, ever.
+fn in_sight(sight: &AtomicBool, runtime: &Path) -> Result<()> {
+    if !sight.load(Ordering::Relaxed) {
+        prove_sight(runtime)?;
+        sight.store(true, Ordering::Relaxed);
     }
+    Ok(())
 }
 
 fn prove_sight(runtime: &Path) -> Result<()> {

@@ -80,9 +80,7 @@ impl Sweep {
                 let why = *self.missing.get(&p.scope)?;
                 before.contains_key(&p.scope).then(|| why.to_owned())
             };
-            if let Err(error) = volume.end(seen_twice).await {
-                tracing::error!("{}", error.full_message());
-            }
+            volume.end(seen_twice).await;
             // Members of a container scope whose stop no event told.
             let stopped = |scope: &Scope, member: &str| {
                 !scope.is_whole_sandbox()

@@ -57,6 +57,9 @@ pub(super) struct State {
     pub(super) running: bool,
     /// The last step failed.
     pub(super) failure: Option<Failure>,
+    /// Whether the record on disk is behind: what it lacks would be found again
+    /// after a restart, and goes with the next intent.
+    pub(super) unsaved: bool,
     /// Whether a step, and maybe a CSI call, is under way.
     pub(super) calling: bool,
     /// Until then none begins.
@@ -128,6 +131,7 @@ impl State {
         Self {
             record,
             running: false,
+            unsaved: false,
             failure: None,
             calling: false,
             quiet_until: None,
@@ -247,8 +251,7 @@ impl Volume {
             state.memberless.insert(want.scope.clone(), Instant::now());
         }
         if next != state.record {
-            self.shared.records.write(&next).await?;
-            state.record = next;
+            self.save(&mut state, next).await?;
         }
         if let Some(failure) = &mut state.failure {
             failure.hurry();
@@ -257,11 +260,16 @@ impl Volume {
         Ok(())
     }
 
+    /// Puts the record on disk, then in place.
+    pub(super) async fn save(&self, state: &mut State, next: VolumeRecord) -> Result<()> {
+        self.shared.records.write(&next).await?;
+        state.record = next;
+        state.unsaved = false;
+        Ok(())
+    }
+
     /// Ends every scope for which `over` gives a reason.
-    pub(super) async fn end(
-        self: &Arc<Self>,
-        over: impl Fn(&Publication) -> Option<String>,
-    ) -> Result<()> {
+    pub(super) async fn end(self: &Arc<Self>, over: impl Fn(&Publication) -> Option<String>) {
         let mut state = self.state.lock().await;
         let mut next = state.record.clone();
         for publication in &mut next.publications {
@@ -270,17 +278,13 @@ impl Volume {
             }
         }
         if next != state.record {
-            // The end of a scope counts also when it cannot be written: after a
-            // restart the sweep finds it again.
-            let written = self.shared.records.write(&next).await;
+            // Not on disk yet: after a restart the sweep would find it again.
             state.record = next;
-            self.start(&mut state);
-            return written;
+            state.unsaved = true;
         }
         if state.record.publications.iter().any(|p| p.ending.is_some()) {
             self.start(&mut state);
         }
-        Ok(())
     }
 
     /// The containers that `gone` names are no members any more.
@@ -326,8 +330,7 @@ impl Volume {
             }
         }
         if next != state.record {
-            self.shared.records.write(&next).await?;
-            state.record = next;
+            self.save(&mut state, next).await?;
         }
         self.start(&mut state);
         Ok(())

@@ -62,7 +62,13 @@ impl Volume {
         loop {
             let next = {
                 let mut state = self.state.lock().await;
-                self.decide(&mut state)
+                let next = self.decide(&mut state);
+                // These begin with an intent, which takes the rest with it.
+                let saves = matches!(next, Next::Step(Step::Unpublish(_) | Step::Unstage));
+                if state.unsaved && !saves {
+                    self.catch_up(&mut state).await;
+                }
+                next
             };
             match next {
                 Next::Step(step) => {
@@ -238,9 +244,8 @@ impl Volume {
             return Ok(None);
         };
         change(&mut next, &publication);
-        if next != state.record {
-            self.shared.records.write(&next).await?;
-            state.record = next;
+        if next != state.record || state.unsaved {
+            self.save(&mut state, next).await?;
         }
         Ok(Some(publication.request))
     }
@@ -250,8 +255,25 @@ impl Volume {
     async fn commit(&self, change: impl FnOnce(&mut VolumeRecord)) {
         let mut state = self.state.lock().await;
         change(&mut state.record);
-        let record = &state.record;
-        if let Err(error) = self.shared.records.write(record).await {
+        self.catch_up(&mut state).await;
+    }
+
+    /// The same without a write of its own where another intent follows: until
+    /// then the disk has the intent of what was done. What is said to be
+    /// released is so on disk too.
+    async fn commit_with_next(&self, change: impl FnOnce(&mut VolumeRecord)) {
+        let mut state = self.state.lock().await;
+        change(&mut state.record);
+        state.unsaved = true;
+        if state.record.is_released() {
+            self.catch_up(&mut state).await;
+        }
+    }
+
+    async fn catch_up(&self, state: &mut State) {
+        let written = self.shared.records.write(&state.record).await;
+        state.unsaved = written.is_err();
+        if let Err(error) = written {
             tracing::error!(volume = %self.key, "{}", error.full_message());
         }
     }

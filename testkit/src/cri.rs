@@ -120,6 +120,8 @@ pub struct ContainerSpec {
     pub annotations: Annotations,
     /// How many containers of this name the pod had before.
     pub attempt: u32,
+    /// Whom it runs as: user and group, and supplementary groups; none: root.
+    pub user: Option<(i64, Vec<i64>)>,
 }
 
 impl ContainerSpec {
@@ -136,7 +138,16 @@ impl ContainerSpec {
             mounts: Vec::new(),
             annotations: Annotations::new(),
             attempt: 0,
+            user: None,
         }
+    }
+
+    /// The same container, not as root but with this number as user and group,
+    /// and this supplementary group, as a kubelet does with a pod's `fsGroup`.
+    #[must_use]
+    pub fn as_user(mut self, id: i64, group: i64) -> Self {
+        self.user = Some((id, vec![group]));
+        self
     }
 
     /// The same container, as one that comes after others of its name.
@@ -419,6 +430,7 @@ fn container_config(spec: &ContainerSpec) -> cri::ContainerConfig {
         readonly: false,
         propagation: cri::MountPropagation::PropagationPrivate.into(),
     };
+    let id = spec.user.as_ref().map(|u| cri::Int64Value { value: u.0 });
     cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata {
             name: spec.name.clone(),
@@ -434,6 +446,9 @@ fn container_config(spec: &ContainerSpec) -> cri::ContainerConfig {
         linux: Some(cri::LinuxContainerConfig {
             security_context: Some(cri::LinuxContainerSecurityContext {
                 namespace_options: Some(namespaces()),
+                run_as_user: id,
+                run_as_group: id,
+                supplemental_groups: spec.user.iter().flat_map(|u| u.1.clone()).collect(),
                 ..Default::default()
             }),
         }),

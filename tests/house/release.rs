@@ -27,8 +27,8 @@ use crate::{
 
 const VOLUMES: usize = 400;
 
-/// How long the driver takes for each call of a release; a real one takes longer.
-const EACH: Duration = Duration::from_millis(20);
+/// How long the driver takes for each call of a release, as real ones do.
+const EACH: Duration = Duration::from_millis(100);
 
 const RELEASE: [&str; 2] = ["NodeUnpublishVolume", "NodeUnstageVolume"];
 

@@ -80,7 +80,7 @@ impl Volume {
         .await?;
         crash::hit(CrashPoint::UnpublishAnswered);
         remove_empty(target.clone()).await?;
-        self.commit(|record| {
+        self.commit_with_next(|record| {
             record.staging.identity.clone_from(&traces.identity);
             record.staging.device = traces.device;
             match record.publication_mut(scope) {
@@ -139,8 +139,7 @@ impl Volume {
                 return Ok(Done::Step);
             }
             next.staging.phase = Phase::Undoing;
-            self.shared.records.write(&next).await?;
-            state.record = next;
+            self.save(&mut state, next).await?;
         }
         crash::hit(CrashPoint::UnstageIntended);
         let volume_id = &self.key.volume_id;
@@ -221,7 +220,7 @@ impl Volume {
         if publication.members.is_empty() {
             return Ok(None);
         }
-        let listing = self.shared.cri.list().await?;
+        let listing = self.shared.proof.listing().await?;
         Ok(publication
             .members
             .iter()

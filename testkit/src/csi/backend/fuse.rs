@@ -99,6 +99,18 @@ impl Process {
         words.any(|w| w == b"serve-fuse")
     }
 
+    /// Whether it has let go of the file system: at its end that comes after
+    /// its command line is gone.
+    fn has_ended(&self) -> bool {
+        let own = PathBuf::from(format!("/proc/{}", self.pid));
+        let Ok(stat) = fs::read_to_string(own.join("stat")) else {
+            return true;
+        };
+        let state = stat.rsplit_once(") ").and_then(|(_, s)| s.chars().next());
+        let threads = fs::read_dir(own.join("task")).map_or(0, Iterator::count);
+        matches!(state, Some('Z' | 'X')) && threads <= 1
+    }
+
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         match Pid::from_raw(self.pid).filter(|_| self.lives()) {
             Some(pid) => Ok(kill_process(pid, signal)?),
@@ -157,7 +169,7 @@ pub(in crate::csi) fn order(backend: &Backend, name: &str, order: FuseOrder) -> 
     for process in processes(root, name)? {
         process.signal(signal)?;
         let until = Instant::now() + PATIENCE;
-        while order == FuseOrder::Kill && process.lives() && Instant::now() < until {
+        while order == FuseOrder::Kill && !process.has_ended() && Instant::now() < until {
             thread::sleep(Duration::from_millis(2));
         }
     }
