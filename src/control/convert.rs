@@ -161,6 +161,7 @@ pub(super) fn volume(view: VolumeView) -> api::Volume {
             trouble: e.trouble.map(trouble),
         }),
         usage: view.stats.map(usage),
+        possible_double_writers: view.possible_double_writers,
         leftover_trouble: volume.leftover.and_then(|l| l.trouble).map(trouble),
         unbound: volume.unbound,
         introduced: volume.introduced,

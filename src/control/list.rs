@@ -57,6 +57,7 @@ impl Control {
     pub async fn volume(&self, uid: &VolumeUid) -> Result<VolumeView> {
         let stored = self.stored_volume(uid).await?;
         let mut view = self.show(stored).await?;
+        view.possible_double_writers = self.nodes.possible_double_writers(&view.volume.key());
         let attached = |a: &&(AttachmentRecord, _)| a.0.phase == AttachmentPhase::Attached;
         if let Some((attachment, _)) = view.attachments.iter().find(attached) {
             let node = attachment.node.clone();
@@ -129,6 +130,7 @@ impl Control {
             attachments: Vec::new(),
             expansion_message: None,
             stats: None,
+            possible_double_writers: Vec::new(),
         })
     }
 

@@ -27,7 +27,6 @@ use crate::{
 };
 
 pub use admin::NodeAdminService;
-pub(super) use admin::check_fenced;
 pub use record::{DriverAtNode, Fence, NodeRecord};
 pub use service::NodesService;
 
@@ -92,7 +91,9 @@ impl Nodes {
         watcher: Arc<dyn NodeWatcher>,
     ) -> Result<Arc<Self>> {
         let read = store.clone();
-        let records = blocking(move || record::load(&*read)).await?;
+        let mut records = blocking(move || record::load(&*read)).await?;
+        // It may have dialled in, before it had a control plane of its own.
+        records.retain(|r| local.as_ref().is_none_or(|(name, _)| r.name != *name));
         let entries = records.into_iter().map(|record| {
             let entry = Entry {
                 since: record.last_seen,

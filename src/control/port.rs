@@ -66,6 +66,11 @@ pub trait NodePort: Send + Sync {
         )))
     }
 
+    /// Who may still write to the volume on a node that was fenced and is back.
+    fn possible_double_writers(&self, _: &VolumeKey) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The current word on an actor has changed; none: it is not resumed.
     fn word(&self, _: &ActorRef, _: Option<&Grant>) {}
 }

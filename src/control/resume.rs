@@ -57,7 +57,6 @@ impl Control {
         let node = node.ok_or_else(|| {
             Error::invalid("this control plane has no node of its own: say on which node the actor is to be resumed")
         })?;
-        self.may_resume_on(&node)?;
         let arguments = (
             &node,
             &options.container,
@@ -122,9 +121,8 @@ impl Control {
         };
         let found = self.retained(volumes).await?;
         self.change_with(cell, &found, |state| {
-            // Once more: a fence may have come between, and takes what is there.
-            self.may_resume_on(&placement.node)?;
-            super::nodes::check_fenced(state, &placement.node)?;
+            // Under the lock: a fence that comes later finds what is recorded here.
+            self.may_resume_on(state, &placement.node)?;
             if let Some(actor) = &state.actor
                 && actor.phase == ActorPhase::Suspended
                 && (actor.uid != there.uid

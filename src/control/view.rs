@@ -63,6 +63,8 @@ pub struct VolumeView {
     pub expansion_message: Option<String>,
     /// How much of it is used; none: it was not asked for, or is attached nowhere.
     pub stats: Option<StatsView>,
+    /// Who may still write to it on a node that was fenced and is back.
+    pub possible_double_writers: Vec<String>,
 }
 
 /// How much of a volume is used.
@@ -98,6 +100,7 @@ pub(super) fn volume_of(state: &State, holders: &Holders, volume: &VolumeRecord)
         attachments: attachments.collect(),
         expansion_message: expansion_message(state, volume),
         stats: None,
+        possible_double_writers: Vec::new(),
     }
 }
 

@@ -140,7 +140,13 @@ impl Link {
                         Some(FromControl::Welcome(word)) => {
                             *welcome = true;
                             tracing::info!(ready = word.ready, message = word.message, "the control plane is there");
+                            let ready = word.ready;
                             self.word.welcome(word);
+                            if !ready {
+                                // Nothing new is accepted from here on.
+                                let holdings = self.holdings().await;
+                                send(&say, Message::Holdings(api::Holdings { holdings })).await?;
+                            }
                         }
                         Some(FromControl::Grants(grants)) => self.word.take(grants)?,
                         Some(FromControl::Request(request)) => {
@@ -222,7 +228,7 @@ impl Link {
             volume_id: holding.key.volume_id,
             highest: holding.highest.0,
             revoked: holding.revoked.0,
-            held_by: holding.held_by,
+            held_by: holding.held_by.unwrap_or_default(),
         })
         .collect()
     }

@@ -83,7 +83,7 @@ pub struct Ports {
     pub metrics: Arc<Metrics>,
 }
 
-/// A volume of which something is on this node.
+/// A volume of which something is on this node, or may come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
     /// The volume.
@@ -92,8 +92,8 @@ pub struct Holding {
     pub highest: Generation,
     /// Every generation up to this one is over.
     pub revoked: Generation,
-    /// Who holds it, for people.
-    pub held_by: String,
+    /// Who holds it, for people; none: nobody.
+    pub held_by: Option<String>,
 }
 
 /// The node agent.
@@ -504,7 +504,8 @@ impl Agent {
         }
     }
 
-    /// All volumes of which something is on this node, with who holds it.
+    /// All volumes of which something is on this node, or may come by a grant that
+    /// was accepted once.
     pub async fn holdings(&self) -> Vec<Holding> {
         let mut holdings = Vec::new();
         for volume in self.volumes() {
@@ -512,7 +513,8 @@ impl Agent {
                 let record = &volume.state.lock().await.record;
                 (record.highest, record.revoked)
             };
-            if let Some(held_by) = volume.held().await {
+            let held_by = volume.held().await;
+            if held_by.is_some() || highest > revoked {
                 holdings.push(Holding {
                     key: volume.key.clone(),
                     highest,

@@ -189,6 +189,12 @@ async fn a_node_that_is_cut_off_is_noticed_and_answered_for_at_once() {
     let shown = site.message("agents/a").await;
     assert!(shown.contains("node fence node-a"), "{shown}");
     assert_eq!(site.driver.count("ControllerUnpublishVolume"), 0);
+    site.create("agents/b").await;
+    let refused = site.resume("agents/b", "node-a", WITHIN).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Unavailable);
+    assert!(refused.full_message().contains("is not connected since"));
+    let never = site.resume("agents/b", "node-x", WITHIN).await.unwrap_err();
+    assert!(never.full_message().contains("never been connected"));
     // It is back: what waited goes on by itself.
     site.cut("node-a", false);
     site.until_state("node-a", "Ready").await;

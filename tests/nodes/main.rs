@@ -4,7 +4,9 @@
 
 #![allow(clippy::unwrap_used)] // the whole file is a test
 
+mod daemons;
 mod line;
+mod machine;
 mod proxy;
 mod site;
 mod storage;

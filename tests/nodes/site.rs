@@ -15,7 +15,7 @@ use std::{
 use actor_volumes::{
     api::annotation,
     control::{
-        Control, NodePort, ResumeOptions, Settings,
+        Control, NodePort, ResumeOptions, Settings, VolumeView,
         nodes::{NodeWatcher, Nodes, NodesService},
         store::RedbStore,
     },
@@ -450,6 +450,16 @@ impl Site {
         let actor: ActorRef = actor.parse().unwrap();
         self.with_control(|control| async move { control.actor(&actor).await.unwrap().message })
             .await
+    }
+
+    /// What `volume show` says of the actor's only volume.
+    pub(crate) async fn volume(&self, actor: &str) -> VolumeView {
+        let actor: ActorRef = actor.parse().unwrap();
+        self.with_control(|control| async move {
+            let actor = control.actor(&actor).await.unwrap();
+            control.volume(&actor.volumes[0].volume.uid).await.unwrap()
+        })
+        .await
     }
 
     /// A pod of this name on a node, which its runtime lists as ready.

@@ -166,7 +166,8 @@ async fn what_a_cut_off_node_holds_goes_on_only_after_a_fence_and_the_node_comes
     let late = site.pod("node-a", "s3", &old);
     let refused = refusal(site.try_container("node-a", &late).await);
     assert!(refused.contains("is over"), "{refused}");
-    assert!(site.hosts["node-a"].agent.holdings().await.is_empty());
+    let held = site.hosts["node-a"].agent.holdings().await;
+    assert!(held.is_empty(), "{held:?}");
     assert_eq!(site.driver.attached(&volume(&site)), ["node-b"]);
 
     // And it can be used again.
@@ -205,6 +206,8 @@ async fn a_container_that_outlived_the_fence_is_named_and_nothing_is_unpublished
     let node = site.node("node-a").unwrap();
     assert_eq!(node.state, "Returning");
     assert!(node.possible_double_writers[0].held_by.contains("pod-s1"));
+    let shown = site.volume("agents/a").await;
+    assert!(shown.possible_double_writers[0].contains("on node node-a"));
     assert_eq!(unpublished(), 0, "a process of the scope lives");
     let refused = refusal(site.try_container("node-a", &pod).await);
     assert!(refused.contains("was fenced"), "{refused}");

@@ -54,6 +54,10 @@ fn text(volume: &api::Volume) -> String {
         ("Used", used(volume.usage.as_ref())),
         ("Condition", condition(volume.usage.as_ref())),
         ("Uncertain", uncertain(volume)),
+        (
+            "Possible double writers",
+            volume.possible_double_writers.join("; "),
+        ),
         ("Trouble", output::trouble(volume.trouble.as_ref())),
         (
             "Detached again",

@@ -12,7 +12,7 @@ use crate::{
         Control,
         lifecycle::{self, State},
     },
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     model::NodeName,
     proto::api::{self, node_admin_server},
     rpc::status_of,
@@ -33,12 +33,19 @@ impl NodeAdminService {
 }
 
 impl Control {
-    /// Whether an actor may be resumed on that node.
-    pub(in crate::control) fn may_resume_on(&self, node: &NodeName) -> Result<()> {
+    /// Whether the actor may be resumed on that node. One that is there already may
+    /// ask again also while the node is away.
+    pub(in crate::control) fn may_resume_on(&self, state: &State, node: &NodeName) -> Result<()> {
         if self.node_here() == Some(node) {
             return Ok(());
         }
-        self.nodes.admits(node)
+        check_fenced(state, node)?;
+        let placement = state.actor.as_ref().and_then(|a| a.placement.as_ref());
+        let is_there = placement.is_some_and(|p| p.node == *node);
+        match self.nodes.admits(node) {
+            Err(error) if is_there && error.kind() == Kind::Unavailable => Ok(()),
+            admitted => admitted,
+        }
     }
 
     fn all_cells(&self) -> Vec<Arc<crate::control::cell::Cell>> {
@@ -94,7 +101,7 @@ impl Control {
 }
 
 /// Refuses to resume what a fence has ended and no verb yet.
-pub(in crate::control) fn check_fenced(state: &State, node: &NodeName) -> Result<()> {
+fn check_fenced(state: &State, node: &NodeName) -> Result<()> {
     let is = |(at, attachment): (&(_, NodeName), &crate::control::record::AttachmentRecord)| {
         at.1 == *node && attachment.fenced
     };

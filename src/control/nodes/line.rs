@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -29,6 +29,8 @@ pub(super) struct Line {
     queue: mpsc::Sender<Outgoing>,
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Result<api::Answer>>>>,
+    /// What the node said last that it holds.
+    pub(super) holdings: watch::Sender<Vec<api::Holding>>,
     /// Cancelled when it is over.
     pub(super) over: CancellationToken,
 }
@@ -46,6 +48,7 @@ impl Line {
             queue,
             next: AtomicU64::new(1),
             waiting: Mutex::default(),
+            holdings: watch::Sender::default(),
             over,
         };
         (line, outgoing)

@@ -134,8 +134,18 @@ impl NodePort for Nodes {
                 "{}: resume the actor on another node, or bring this one back",
                 away(entry)
             ))),
-            (_, _, None) => Ok(()),
+            (None, _, None) => Err(Error::unavailable(entry.message())),
+            (Some(_), _, None) => Ok(()),
         }
+    }
+
+    fn possible_double_writers(&self, volume: &VolumeKey) -> Vec<String> {
+        let book = self.book();
+        let there = book.nodes.values().filter_map(|entry| {
+            let holder = entry.doubles.get(volume)?;
+            Some(format!("{holder} on node {}", entry.record.name))
+        });
+        there.collect()
     }
 
     fn word(&self, actor: &ActorRef, grant: Option<&Grant>) {

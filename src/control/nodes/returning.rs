@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Nodes, Standing, line::Line};
+use super::{Nodes, Standing, line::Line, returning};
 use crate::{
     control::Control,
     error::{Error, Result},
     model::{NodeName, VolumeKey},
-    proto::api::{self, request::Call},
+    proto::api::{self, request::Call, to_node::Message},
     rpc::line::volume_key,
 };
 
@@ -34,22 +34,29 @@ pub(super) async fn settle(
 ) {
     let over = line.over.clone();
     let back = async {
-        let mut left = BTreeMap::new();
-        for holding in holdings {
-            match volume_key(&holding.driver, &holding.volume_id) {
-                Ok(key) => {
-                    left.insert(key, holding.highest);
-                }
-                Err(error) => {
-                    tracing::error!(%node, error = %error.full_message(), "the node holds what cannot be named, it is not taken back");
-                    return;
-                }
+        let mut told = line.holdings.subscribe();
+        let mut holdings = holdings;
+        let mut again = false;
+        // A container that was being created when the node came back may have been
+        // let in by the word of before: only a node that says twice that it holds
+        // nothing, the second time without such a word, is taken at it.
+        while !again || !holdings.is_empty() {
+            if let Err(error) = end_all(&nodes, &node, &line, holdings).await {
+                tracing::error!(%node, error = %error.full_message(), "the node holds what cannot be named, it is not taken back");
+                return;
             }
+            tokio::time::sleep(ASK_AGAIN).await;
+            told.mark_unchanged();
+            line.send(Message::Welcome(api::Welcome {
+                ready: false,
+                message: returning(&node),
+            }));
+            if told.changed().await.is_err() {
+                return;
+            }
+            holdings = told.borrow_and_update().clone();
+            again = true;
         }
-        for (key, highest) in &left {
-            revoke(&line, &node, key, *highest).await;
-        }
-        await_end(&nodes, &node, &line, left.into_keys().collect()).await;
         match nodes.take_back(&node, &line, None).await {
             Ok(()) => control.node_is_back(&node),
             Err(error) => {
@@ -58,6 +65,25 @@ pub(super) async fn settle(
         }
     };
     over.run_until_cancelled(back).await;
+}
+
+/// Revokes all of it, and waits until nothing of it is left.
+async fn end_all(
+    nodes: &Nodes,
+    node: &NodeName,
+    line: &Line,
+    holdings: Vec<api::Holding>,
+) -> Result<()> {
+    let mut left = BTreeMap::new();
+    for holding in holdings {
+        let key = volume_key(&holding.driver, &holding.volume_id)?;
+        left.insert(key, holding.highest);
+    }
+    for (key, highest) in &left {
+        revoke(line, node, key, *highest).await;
+    }
+    await_end(nodes, node, line, left.into_keys().collect()).await;
+    Ok(())
 }
 
 async fn ask(line: &Line, key: &VolumeKey, call: Call) -> Result<api::Answer> {

@@ -169,6 +169,9 @@ impl NodesService {
                 match said.message {
                     Some(Message::Answer(answer)) => line.answered(answer),
                     Some(Message::Released(_)) => self.nodes.hint(&node),
+                    Some(Message::Holdings(told)) => {
+                        line.holdings.send_replace(told.holdings);
+                    }
                     Some(Message::Drivers(told)) => self.nodes.drivers(&node, told.drivers).await,
                     Some(Message::Hello(_)) | None => {}
                 }
