@@ -8,6 +8,7 @@ mod driver_down;
 mod group;
 mod hostpath;
 mod late;
+mod many;
 mod pace;
 mod plain;
 mod raw;
@@ -34,6 +35,7 @@ pub(crate) fn all() -> Vec<Case> {
         driver_down::cases(),
         restart::cases(),
         late::cases(),
+        many::cases(),
         delete::cases(),
         hostpath::cases(),
     ]

@@ -131,6 +131,11 @@ pub(crate) fn set_hang(dir: &Path, method: &str) {
     set_faults(dir, &json!({ "hang": { method: true } }));
 }
 
+/// Tells testkit's driver that this node is off.
+pub(crate) fn set_off(dir: &Path, node: &str) {
+    set_faults(dir, &json!({ "fence": [node] }));
+}
+
 /// Ends all faults.
 pub(crate) fn clear_faults(dir: &Path) {
     set_faults(dir, &json!({}));

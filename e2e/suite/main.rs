@@ -2,12 +2,16 @@
 //! The end-to-end suite: every promise shown on a real containerd. Started by
 //! `e2e/run.sh`, which gives it mount and process namespaces of its own.
 
+#[path = "../../tests/nodes/authority.rs"]
+#[allow(clippy::unwrap_used)] // the file of a test
+mod authority;
 mod cases;
 mod daemon;
 mod driver;
 mod leaks;
 mod node;
 mod setup;
+mod site;
 mod verbs;
 
 use std::{

@@ -188,13 +188,13 @@ impl Node {
         text.lines().filter(let_in).count()
     }
 
-    fn wait_for_plugin(&self, before: usize) {
+    pub(crate) fn wait_for_plugin(&self, before: usize) {
         until_true("the runtime let the plugin in", SOON, || {
             self.connections() > before
         });
     }
 
-    fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.dir.join("logs").join(format!("{name}.log"))
     }
 
@@ -353,7 +353,7 @@ fn connect(dir: &Path) -> Cri {
 }
 
 /// The NRI socket, as the runtime's own configuration has it.
-fn nri_socket(dir: &Path) -> PathBuf {
+pub(crate) fn nri_socket(dir: &Path) -> PathBuf {
     let text = fs::read_to_string(dir.join("containerd.toml")).expect("written by node.sh");
     let line = text
         .lines()

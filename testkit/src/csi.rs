@@ -322,11 +322,7 @@ impl CsiDriver {
     /// The node is gone for good: nothing needs to be unmounted there before
     /// its volumes are detached.
     pub fn fence(&self, node: &str) {
-        let mut memory = lock(&self.shared.memory);
-        memory.judge.fence(node);
-        for volume in memory.truth.volumes.values_mut() {
-            volume.used.retain(|(n, _)| n != node);
-        }
+        self.shared.fence(node);
     }
 
     /// Kills, freezes or thaws the FUSE servers of a volume.
@@ -411,12 +407,23 @@ impl Shared {
             return Ok(());
         };
         self.forget(&control.forget);
+        for node in &control.fence {
+            self.fence(node);
+        }
         lock(&self.abnormal).clone_from(&control.abnormal);
         for (volume, order) in &control.fuse {
             self.fuse(volume, *order)
                 .map_err(|e| Status::internal(format!("cannot order the FUSE servers: {e}")))?;
         }
         Ok(())
+    }
+
+    fn fence(&self, node: &str) {
+        let mut memory = lock(&self.memory);
+        memory.judge.fence(node);
+        for volume in memory.truth.volumes.values_mut() {
+            volume.used.retain(|(n, _)| n != node);
+        }
     }
 
     fn forget(&self, volumes: &[String]) {

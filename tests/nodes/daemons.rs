@@ -26,8 +26,9 @@ use testkit::{
 
 use crate::{
     AT_LAST,
+    authority::Authority,
     machine::{Machine, verb},
-    site::{Authority, NAMES},
+    site::NAMES,
 };
 
 struct Yard {

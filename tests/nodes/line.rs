@@ -15,7 +15,8 @@ use tokio_stream::StreamExt;
 
 use crate::{
     AT_LAST,
-    site::{Authority, Site, refusal},
+    authority::Authority,
+    site::{Site, refusal},
 };
 
 const WITHIN: Duration = Duration::from_secs(30);

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)] // the whole file is a test
 
+mod authority;
 mod daemons;
 mod line;
 mod machine;

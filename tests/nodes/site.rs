@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,7 +32,6 @@ use actor_volumes::{
     telemetry::Metrics,
     transport::{self, Endpoint, KEEP_ALIVE, TlsEndpoint, TlsFiles},
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use testkit::{
     csi::{Backend, CsiDriver, Options},
@@ -42,7 +41,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use crate::{AT_LAST, proxy::Proxy};
+use crate::{AT_LAST, authority::Authority, proxy::Proxy};
 
 const DRIVER: &str = "testkit.actor-volumes.dev";
 
@@ -66,36 +65,6 @@ spec:
   volumes:
   - {name: one, externalVolumeTemplate: {capacity: 1Mi, storageClassName: standard}}
 ";
-
-/// An authority and what it has signed.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// Files of somebody with this name, who trusts `trusted`.
-    pub(crate) fn files(&self, dir: &Path, name: &str, trusted: &Self) -> TlsFiles {
-        fs::create_dir_all(dir).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let cert = params.signed_by(&key, &self.0).unwrap();
-        let write = |file: &str, text: String| {
-            let path = dir.join(file);
-            fs::write(&path, text).unwrap();
-            path
-        };
-        TlsFiles {
-            ca: write("ca.crt", trusted.0.pem()),
-            cert: write("tls.crt", cert.pem()),
-            key: write("tls.key", key.serialize_pem()),
-            server_name: Some("control.example".into()),
-        }
-    }
-}
 
 struct ControlRun {
     threads: Runtime,

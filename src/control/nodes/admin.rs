@@ -49,7 +49,9 @@ impl Control {
     }
 
     fn all_cells(&self) -> Vec<Arc<crate::control::cell::Cell>> {
-        self.cells().values().cloned().collect()
+        let mut all: Vec<_> = self.cells().values().cloned().collect();
+        all.extend(self.alone().values().cloned());
+        all
     }
 
     /// Whether any volume is recorded as attached to the node.

@@ -29,6 +29,8 @@ pub struct Control {
     pub chaos: Option<Chaos>,
     /// Ids of volumes to forget, once; `*` for all.
     pub forget: Vec<String>,
+    /// Nodes that are gone for good, once: nothing needs to be unmounted there.
+    pub fence: Vec<String>,
     /// The message of the abnormal condition of a volume, by its id.
     pub abnormal: BTreeMap<String, String>,
     /// What happens, once, to the FUSE servers of a volume, by its id.
