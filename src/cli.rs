@@ -9,6 +9,7 @@ mod driver;
 mod file;
 mod helper;
 mod output;
+mod request;
 mod storage_class;
 mod template;
 mod timeout;

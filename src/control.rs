@@ -11,8 +11,10 @@
 //!                                                    (csi, NodePort)
 //! ```
 
+mod adopt;
 mod cell;
 mod convert;
+mod crash;
 mod create;
 mod delete;
 mod effect;
@@ -27,13 +29,18 @@ mod port;
 mod reconcile;
 pub mod record;
 mod resume;
+mod revision;
+mod rollout;
 mod service;
 mod storage_class;
 pub mod store;
 mod suspend;
 mod template;
+mod template_status;
 mod tombstones;
+mod update;
 mod view;
+mod watch;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -43,12 +50,14 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use create::{Adopted, CreateOptions};
 pub use orphans::{Orphan, Which};
 pub use port::NodePort;
 pub use reconcile::Repairs;
 pub use resume::ResumeOptions;
 pub use service::ControlService;
-pub use view::{ActorView, Applied, StatsView, TemplateView, VolumeView};
+pub use view::{ActorView, Applied, StatsView, TemplateStatus, TemplateView, VolumeView};
+pub use watch::{ActorEvent, Watch};
 
 use self::{
     cell::{Cell, blocking},
@@ -60,7 +69,7 @@ use self::{
 use crate::{
     csi::Registry,
     error::{Error, Result},
-    model::{ActorRef, Grant, NodeName},
+    model::{ActorRef, Grant, NodeName, VolumeUid},
     secret::Vault,
 };
 
@@ -99,8 +108,12 @@ pub struct Control {
     node: NodeName,
     settings: Settings,
     limits: Limits,
+    rollouts: rollout::Index,
+    watchers: watch::Hub,
     repairs: reconcile::Counters,
     cells: Mutex<HashMap<ActorRef, Arc<Cell>>>,
+    /// Retained volumes that are being deleted, without an actor.
+    alone: Mutex<HashMap<VolumeUid, Arc<Cell>>>,
     grants: RwLock<HashMap<ActorRef, Grant>>,
     /// Held while templates and classes change, and while an actor is created
     /// from them: what is in use is judged on a standing picture.
@@ -132,8 +145,11 @@ impl Control {
             node,
             settings,
             limits: Limits::default(),
+            rollouts: rollout::Index::default(),
+            watchers: watch::Hub::default(),
             repairs: reconcile::Counters::default(),
             cells: Mutex::default(),
+            alone: Mutex::default(),
             grants: RwLock::default(),
             catalog: tokio::sync::Mutex::default(),
             tasks,
@@ -142,13 +158,20 @@ impl Control {
         let cells: Vec<_> = cells.into_iter().map(Arc::new).collect();
         // Every seat that may be taken is counted before anyone looks for one.
         for cell in &cells {
-            control.limits.count(&cell.lock().await?.state);
+            let inner = cell.lock().await?;
+            control.limits.count(&inner.state);
+            control.rollouts.follow(&State::default(), &inner.state);
         }
         for cell in cells {
-            control.cells().insert(cell.name.clone(), cell.clone());
+            control.enter(&cell);
             let mut inner = cell.lock().await?;
-            control.renew_grant(&cell.name, &inner.state);
+            if cell.alone.is_none() {
+                control.renew_grant(&cell.name, &inner.state);
+            }
             control.drive(&cell, &mut inner);
+        }
+        for template in control.rollouts.waiting() {
+            control.go_on_with(template);
         }
         control.keep_house();
         Ok(control)
@@ -206,7 +229,24 @@ impl Control {
         found.ok_or_else(|| missing(actor))
     }
 
+    fn alone(&self) -> MutexGuard<'_, HashMap<VolumeUid, Arc<Cell>>> {
+        // As with the cells: every change is one call.
+        self.alone.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Lets the cell be found.
+    fn enter(&self, cell: &Arc<Cell>) {
+        match &cell.alone {
+            Some(uid) => self.alone().insert(uid.clone(), cell.clone()),
+            None => self.cells().insert(cell.name.clone(), cell.clone()),
+        };
+    }
+
     fn drop_cell(&self, cell: &Arc<Cell>) {
+        if let Some(uid) = &cell.alone {
+            self.alone().remove(uid);
+            return;
+        }
         let mut cells = self.cells();
         if cells.get(&cell.name).is_some_and(|c| Arc::ptr_eq(c, cell)) {
             cells.remove(&cell.name);
@@ -218,7 +258,8 @@ fn missing(actor: &ActorRef) -> Error {
     Error::not_found(format!("actor {actor} does not exist"))
 }
 
-/// All actors, each with its volumes and their attachments.
+/// All actors, each with its volumes and their attachments; and volumes that are
+/// being deleted without one.
 fn load(store: &Arc<dyn Store>, tasks: &TaskTracker) -> Result<Vec<Cell>> {
     let mut actors: BTreeMap<_, (ActorRef, BTreeMap<String, Stored>)> = BTreeMap::new();
     for (key, stored) in store::list_all(&**store, key::ACTORS)? {
@@ -227,9 +268,18 @@ fn load(store: &Arc<dyn Store>, tasks: &TaskTracker) -> Result<Vec<Cell>> {
         actors.insert(actor.uid, (actor.actor, records));
     }
     let mut owners = BTreeMap::new();
+    let mut alone = Vec::new();
     for (key, stored) in store::list_all(&**store, key::VOLUMES)? {
         let volume: VolumeRecord = record::decode(&key, &stored.value)?;
-        // The others are retained ones: their actor is gone.
+        if volume.released {
+            let cell = Cell::of_volume(&volume, stored, store.clone(), tasks.clone())?;
+            alone.push(cell);
+            continue;
+        }
+        // A retained one is nobody's.
+        if volume.is_nobodys() {
+            continue;
+        }
         if let Some((_, records)) = actors.get_mut(&volume.actor_uid) {
             records.insert(key, stored);
             owners.insert(volume.uid, volume.actor_uid);
@@ -245,5 +295,6 @@ fn load(store: &Arc<dyn Store>, tasks: &TaskTracker) -> Result<Vec<Cell>> {
     actors
         .into_values()
         .map(|(name, records)| Cell::loaded(name, store.clone(), tasks.clone(), records))
+        .chain(alone.into_iter().map(Ok))
         .collect()
 }

@@ -4,5 +4,5 @@
 mod client;
 mod status;
 
-pub use client::Client;
+pub use client::{Client, Watch};
 pub use status::{error_of, status_of};

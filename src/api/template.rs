@@ -5,6 +5,7 @@
 //! env, resources, probes…) is passed over. What is about volumes is read
 //! strictly.
 
+mod change;
 mod containers;
 mod manifest;
 mod read;

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `actor`
 
+mod crash;
 mod create;
 mod delete;
 mod ls;
 mod resume;
 mod show;
 mod suspend;
+mod update;
+mod watch;
 
 use clap::Subcommand;
 
@@ -34,6 +37,19 @@ pub enum Verb {
     ///
     /// Example: actor-volumes actor suspend agents/my-agent-1 --wait
     Suspend(suspend::Suspend),
+    /// Say that a resumed actor died: its grant is over, its volumes are released.
+    ///
+    /// Its next resume gets the volumes as they were flushed last, whatever its
+    /// memory image says.
+    ///
+    /// Example: actor-volumes actor crash agents/my-agent-1 --wait
+    Crash(crash::Crash),
+    /// Move a suspended actor to the newest revision of its template.
+    Update(update::Update),
+    /// Show what is there, and then every change, until it is ended.
+    ///
+    /// Example: actor-volumes actor watch agents/my-agent-1 -o json
+    Watch(watch::Watch),
     /// Delete a suspended actor and its volumes.
     ///
     /// Example: actor-volumes actor delete agents/my-agent-1 --wait
@@ -48,6 +64,9 @@ impl Verb {
             Self::Show(verb) => verb.run(context).await,
             Self::Resume(verb) => verb.run(context).await,
             Self::Suspend(verb) => verb.run(context).await,
+            Self::Crash(verb) => verb.run(context).await,
+            Self::Update(verb) => verb.run(context).await,
+            Self::Watch(verb) => verb.run(context).await,
             Self::Delete(verb) => verb.run(context).await,
         }
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     api::quantity::Quantity,
     error::{Error, Result},
-    proto::api::Trouble,
+    proto::api::{Trouble, Volume},
 };
 
 /// The option of verbs that print.
@@ -58,13 +58,19 @@ pub(super) fn pretty<T: Serialize>(value: &T) -> Result<String> {
 
 /// Prints the text, with a line end after it.
 pub(super) fn print(text: &str) -> Result<()> {
+    print_on(text).map(drop)
+}
+
+/// The same; whether anybody reads on.
+pub(super) fn print_on(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     let end = if text.ends_with('\n') { "" } else { "\n" };
     let done = write!(out, "{text}{end}").and_then(|()| out.flush());
     match done {
         // Whoever reads has seen enough.
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
-        done => done.map_err(|e| Error::internal("cannot write to stdout").with_source(e)),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(Error::internal("cannot write to stdout").with_source(e)),
+        Ok(()) => Ok(true),
     }
 }
 
@@ -131,6 +137,15 @@ pub(super) fn bytes(bytes: u64) -> String {
         0 => String::new(),
         bytes => Quantity::from_bytes(bytes)
             .map_or_else(|_| bytes.to_string(), |quantity| quantity.to_string()),
+    }
+}
+
+/// Where a volume is in its life: one that its actor's template lacks is kept
+/// until the rollout is complete.
+pub(super) fn volume_phase(volume: &Volume) -> &str {
+    match volume.phase.as_str() {
+        "Ready" if volume.unbound => "Kept",
+        phase => phase,
     }
 }
 

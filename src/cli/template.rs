@@ -3,7 +3,9 @@
 
 mod apply;
 mod ls;
+mod rollback;
 mod show;
+mod status;
 
 use clap::Subcommand;
 
@@ -13,7 +15,10 @@ use crate::error::Result;
 /// Verbs of templates.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Store a template; a changed one becomes the next revision, for new actors.
+    /// Store a template; a changed one becomes the next revision.
+    ///
+    /// New actors take it, the others when they are resumed next. Volumes may come
+    /// and go; one that stays may grow, where its class allows it.
     ///
     /// Example: actor-volumes template apply -f my-agent-template.yaml
     Apply(apply::Apply),
@@ -21,6 +26,12 @@ pub enum Verb {
     Ls(ls::Ls),
     /// Show a template; with -o yaml or json, as a manifest that can be applied.
     Show(show::Show),
+    /// Show how far the newest revision has come, and what it waits for.
+    Status(status::Status),
+    /// Make a new revision with the content and the volumes of an older one.
+    ///
+    /// Example: actor-volumes template rollback my-agent-template --to 3
+    Rollback(rollback::Rollback),
 }
 
 impl Verb {
@@ -29,6 +40,8 @@ impl Verb {
             Self::Apply(verb) => verb.run(context).await,
             Self::Ls(verb) => verb.run(context).await,
             Self::Show(verb) => verb.run(context).await,
+            Self::Status(verb) => verb.run(context).await,
+            Self::Rollback(verb) => verb.run(context).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `volume`
 
+mod delete;
 mod expand;
 mod ls;
 mod orphans;
@@ -22,6 +23,10 @@ pub enum Verb {
     ///
     /// Example: actor-volumes volume expand UID --capacity 20Gi --wait
     Expand(expand::Expand),
+    /// Delete a retained volume, with its data.
+    ///
+    /// Example: actor-volumes volume delete UID --wait
+    Delete(delete::Delete),
     /// List volumes of ours that drivers have and no record knows; delete them
     /// when told to.
     ///
@@ -36,6 +41,7 @@ impl Verb {
             Self::Ls(verb) => verb.run(context).await,
             Self::Show(verb) => verb.run(context).await,
             Self::Expand(verb) => verb.run(context).await,
+            Self::Delete(verb) => verb.run(context).await,
             Self::Orphans(verb) => verb.run(context).await,
         }
     }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     lifecycle::{self, State},
-    record::{self, ActorRecord, AttachmentRecord, VolumeRecord, key},
+    record::{self, ActorRecord, AttachmentRecord, VolumePhase, VolumeRecord, key},
     store::{self, Revision, Store, Stored, Write},
 };
 use crate::{
@@ -26,6 +26,8 @@ use crate::{
 /// One actor in memory.
 pub(super) struct Cell {
     pub(super) name: ActorRef,
+    /// The volume that it is about, where there is no actor any more.
+    pub(super) alone: Option<VolumeUid>,
     store: Arc<dyn Store>,
     tasks: TaskTracker,
     inner: Mutex<Inner>,
@@ -59,6 +61,7 @@ impl Cell {
     pub(super) fn empty(name: ActorRef, store: Arc<dyn Store>, tasks: TaskTracker) -> Self {
         Self {
             name,
+            alone: None,
             store,
             tasks,
             inner: Mutex::default(),
@@ -88,12 +91,35 @@ impl Cell {
         Ok(cell)
     }
 
+    /// A cell of a retained volume that is to be deleted: it has no actor.
+    pub(super) fn of_volume(
+        volume: &VolumeRecord,
+        stored: Stored,
+        store: Arc<dyn Store>,
+        tasks: TaskTracker,
+    ) -> Result<Self> {
+        let standing = [(key::volume(&volume.uid), stored)].into();
+        let cell = Self::loaded(volume.actor.clone(), store, tasks, standing)?;
+        Ok(Self {
+            alone: Some(volume.uid.clone()),
+            ..cell
+        })
+    }
+
     /// The state, after a look at the store where memory may be behind.
     pub(super) async fn lock(&self) -> Result<MutexGuard<'_, Inner>> {
         let mut inner = self.inner.lock().await;
         if inner.stale {
             let (store, name) = (self.store.clone(), self.name.clone());
-            let standing = blocking(&self.tasks, move || load_standing(&*store, &name)).await?;
+            let alone = self.alone.as_ref().map(key::volume);
+            let load = move || match alone {
+                Some(key) => {
+                    let stored = store.get(&key)?;
+                    Ok(stored.map(|stored| (key, stored)).into_iter().collect())
+                }
+                None => load_standing(&*store, &name),
+            };
+            let standing = blocking(&self.tasks, load).await?;
             inner.state = read_state(&standing)?;
             inner.standing = standing;
             inner.stale = false;
@@ -101,10 +127,19 @@ impl Cell {
         Ok(inner)
     }
 
-    /// Makes the change of the locked state durable, then seen.
-    pub(super) async fn commit(&self, inner: &mut Inner, next: State) -> Result<()> {
+    /// Makes the change of the locked state durable, then seen. `taken_in` are
+    /// records of the next state that stood in the store without an owner.
+    pub(super) async fn commit(
+        &self,
+        inner: &mut Inner,
+        next: State,
+        taken_in: BTreeMap<String, Stored>,
+    ) -> Result<()> {
         let entries = write_state(&next)?;
-        let mut batch = difference(&inner.standing, &entries);
+        let mut standing = inner.standing.clone();
+        let taken_in = taken_in.into_iter();
+        standing.extend(taken_in.filter(|(key, _)| entries.contains_key(key)));
+        let mut batch = difference(&standing, &entries);
         batch.extend(tombstones(&inner.standing, &entries)?);
         if !batch.is_empty() {
             // Until the answer is there, memory may be behind the store.
@@ -119,6 +154,15 @@ impl Cell {
             apply(&mut inner.standing, batch, revision);
         }
         inner.state = next;
+        // What is retained has no owner from here on: another actor may take it,
+        // or it is deleted by itself.
+        let retained = |v: &VolumeRecord| v.phase == VolumePhase::Retained;
+        inner.state.volumes.retain(|_, v| !retained(v));
+        let volumes = &inner.state.volumes;
+        inner.standing.retain(|key, _| {
+            let uid = key.strip_prefix(key::VOLUMES);
+            uid.is_none_or(|uid| volumes.keys().any(|v| v.as_str() == uid))
+        });
         let attachments = &inner.state.attachments;
         inner.holders.retain(|at, _| attachments.contains_key(at));
         let volumes = &inner.state.volumes;
@@ -175,7 +219,7 @@ fn load_standing(store: &dyn Store, name: &ActorRef) -> Result<BTreeMap<String, 
     standing.insert(key, stored);
     for (key, stored) in store::list_all(store, key::VOLUMES)? {
         let volume: VolumeRecord = record::decode(&key, &stored.value)?;
-        if volume.actor_uid == actor.uid {
+        if volume.actor_uid == actor.uid && !volume.is_nobodys() {
             let attachments = format!("{}{}/", key::ATTACHMENTS, volume.uid);
             standing.extend(store::list_all(store, &attachments)?);
             standing.insert(key, stored);

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use super::{
     orphans::Orphan,
     record::{AttachmentRecord, StorageClassRecord, Trouble},
-    view::{ActorView, Applied, StatsView, TemplateView, VolumeView},
+    view::{ActorView, Applied, StatsView, TemplateStatus, TemplateView, VolumeView},
+    watch::ActorEvent,
 };
 use crate::{
     csi::DriverStatus,
@@ -56,6 +57,27 @@ pub(super) fn template(TemplateView(revision): TemplateView) -> api::Template {
     }
 }
 
+pub(super) fn template_status(status: TemplateStatus) -> api::TemplateStatus {
+    let revisions = status.revisions.into_iter();
+    api::TemplateStatus {
+        name: status.name.to_string(),
+        revision: status.revision,
+        complete: status.complete,
+        revisions: revisions
+            .map(
+                |(revision, applied_at, actors)| api::TemplateRevisionStatus {
+                    revision,
+                    applied_at: time(applied_at),
+                    actors,
+                },
+            )
+            .collect(),
+        unbound: status.unbound.into_iter().map(volume).collect(),
+        unbound_count: status.unbound_count,
+        message: status.message,
+    }
+}
+
 pub(super) fn storage_class(record: StorageClassRecord) -> api::StorageClass {
     let class = &record.class;
     api::StorageClass {
@@ -96,6 +118,33 @@ pub(super) fn actor(view: ActorView) -> api::Actor {
         volumes: view.volumes.into_iter().map(volume).collect(),
         message: view.message,
         created_at: time(actor.created_at),
+        last_end: actor
+            .last_end
+            .map(|e| e.how.as_str().to_owned())
+            .unwrap_or_default(),
+        last_end_at: actor.last_end.map(|e| time(e.at)).unwrap_or_default(),
+    }
+}
+
+pub(super) fn actor_event(event: ActorEvent) -> api::ActorEvent {
+    use api::actor_event::Kind;
+    let (kind, about) = match event {
+        ActorEvent::Present(view) => (Kind::Present, Some(actor(*view))),
+        ActorEvent::Synced => (Kind::Synced, None),
+        ActorEvent::Changed(view) => (Kind::Changed, Some(actor(*view))),
+        ActorEvent::Gone(gone) => {
+            let name_only = api::Actor {
+                namespace: gone.namespace.to_string(),
+                name: gone.name.to_string(),
+                ..Default::default()
+            };
+            (Kind::Gone, Some(name_only))
+        }
+        ActorEvent::Gap => (Kind::Gap, None),
+    };
+    api::ActorEvent {
+        kind: kind.into(),
+        actor: about,
     }
 }
 
@@ -113,6 +162,8 @@ pub(super) fn volume(view: VolumeView) -> api::Volume {
         }),
         usage: view.stats.map(usage),
         leftover_trouble: volume.leftover.and_then(|l| l.trouble).map(trouble),
+        unbound: volume.unbound,
+        introduced: volume.introduced,
         uid: volume.uid.to_string(),
         name: volume.name.to_string(),
         actor: volume.actor.to_string(),

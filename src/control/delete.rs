@@ -3,11 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-
 use super::{
     Control,
-    lifecycle::verb,
+    lifecycle::verb::{self, Call},
+    record::{RequestId, VerbName},
     suspend::{name_the_actor, still},
 };
 use crate::{error::Result, model::ActorRef};
@@ -18,10 +17,13 @@ impl Control {
     pub async fn delete_actor(
         self: &Arc<Self>,
         actor: &ActorRef,
+        request: Option<RequestId>,
         wait: Option<Duration>,
     ) -> Result<()> {
+        let call = Call::new(VerbName::Delete, request, &());
         let cell = self.cell(actor)?;
-        self.change(&cell, |state| verb::delete(state, Timestamp::now()))
+        let delete = |state: &mut _| verb::delete(state, call.now);
+        self.change(&cell, |state| verb::perform(state, &call, delete))
             .await
             .map_err(|e| name_the_actor(e, actor))?;
         let Some(within) = wait else {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Control,
+    adopt::Adoption,
     cell::{Cell, Inner},
     effect,
     lifecycle::{self, Moment, Outcome, State, Step},
@@ -31,20 +32,43 @@ impl Control {
         cell: &Arc<Cell>,
         change: impl FnOnce(&mut State) -> Result<T>,
     ) -> Result<T> {
+        self.change_with(cell, &[], change).await
+    }
+
+    /// The same, where the change may take in volumes that nobody owns.
+    pub(super) async fn change_with<T>(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        found: &[Adoption],
+        change: impl FnOnce(&mut State) -> Result<T>,
+    ) -> Result<T> {
         let mut inner = cell.lock().await?;
         let mut next = inner.state.clone();
         let answer = change(&mut next)?;
         if next != inner.state {
             log_difference(cell, &inner.state, &next);
             let before = inner.state.clone();
-            cell.commit(&mut inner, next).await?;
-            self.renew_grant(&cell.name, &inner.state);
-            for (actor, volume) in self.limits.follow(&before, &inner.state) {
-                self.wake(actor, volume);
-            }
+            let taken_in = found.iter().map(Adoption::record).collect();
+            cell.commit(&mut inner, next, taken_in).await?;
+            self.follow(cell, &before, &inner.state);
         }
         self.drive(cell, &mut inner);
         Ok(answer)
+    }
+
+    /// What hangs on the records of an actor besides its steps.
+    fn follow(self: &Arc<Self>, cell: &Arc<Cell>, before: &State, after: &State) {
+        for (actor, volume) in self.limits.follow(before, after) {
+            self.wake(actor, volume);
+        }
+        // The name of a volume without an actor may be another actor's by now.
+        if cell.alone.is_none() {
+            self.renew_grant(&cell.name, after);
+            if let Some(template) = self.rollouts.follow(before, after) {
+                self.go_on_with(template);
+            }
+            self.watchers.mark(&cell.name);
+        }
     }
 
     /// Lets a volume that waits for room on a node try again at once.
@@ -153,6 +177,9 @@ impl Control {
                 inner.gone = true;
                 self.drop_cell(cell);
                 cell.announce();
+                if cell.alone.is_none() {
+                    self.watchers.mark(&cell.name);
+                }
             }
             return Ok(Rest::Over);
         }

@@ -17,6 +17,9 @@ pub(super) fn of(state: &State) -> Option<Grant> {
     }
     let mut volumes = Vec::new();
     for volume in state.volumes_by_name() {
+        if volume.unbound {
+            continue;
+        }
         let at = (volume.uid.clone(), placement.node.clone());
         let attachment = state.attachments.get(&at)?;
         volumes.push(GrantVolume {

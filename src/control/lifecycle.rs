@@ -55,11 +55,8 @@ pub struct Plan {
 /// The steps that lead on from this state.
 pub fn plan(state: &State, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let Some(actor) = &state.actor else {
-        return plan;
-    };
     for volume in state.volumes.values() {
-        let Some(step) = next_step(state, actor, volume) else {
+        let Some(step) = next_step(state, state.actor.as_ref(), volume) else {
             continue;
         };
         match due(state.trouble(&step), now) {
@@ -90,7 +87,7 @@ fn due(trouble: Option<&Trouble>, now: Timestamp) -> Due {
     }
 }
 
-fn next_step(state: &State, actor: &ActorRecord, volume: &VolumeRecord) -> Option<Step> {
+fn next_step(state: &State, actor: Option<&ActorRecord>, volume: &VolumeRecord) -> Option<Step> {
     let uid = volume.uid.clone();
     let mut attached = state.attachments_of(&volume.uid).peekable();
     // What is being undone is undone before anything else is begun.
@@ -105,6 +102,7 @@ fn next_step(state: &State, actor: &ActorRecord, volume: &VolumeRecord) -> Optio
     }
     match volume.phase {
         VolumePhase::Intent => {
+            let actor = actor?;
             let wanted = !volume.first_consumer || actor.phase == ActorPhase::Resuming;
             let step = if volume.prepared {
                 Step::Create { volume: uid }
@@ -172,6 +170,9 @@ pub fn settle(state: &mut State) {
             volume.expansion = None;
         }
     }
+    state
+        .volumes
+        .retain(|_, v| v.phase != VolumePhase::Gone || !v.nodes.is_empty());
     let attached = everything_is_attached(state);
     let Some(actor) = &mut state.actor else {
         return;
@@ -231,7 +232,7 @@ fn everything_is_attached(state: &State) -> bool {
     let Some(placement) = placement else {
         return false;
     };
-    state.volumes.values().all(|volume| {
+    state.bound().all(|volume| {
         volume.phase == VolumePhase::Ready
             && state
                 .attachments
@@ -246,27 +247,7 @@ fn settle_deletion(state: &mut State) {
         if attached.contains(uid) {
             return true;
         }
-        match volume.phase {
-            VolumePhase::Intent => return false,
-            VolumePhase::Failed if !volume.unsure => return false,
-            // A volume that was never ready holds nobody's data: there is
-            // nothing to retain.
-            VolumePhase::Failed | VolumePhase::Creating => {
-                volume.phase = VolumePhase::Deleting;
-                volume.trouble = None;
-            }
-            VolumePhase::Ready => {
-                volume.phase = match volume.reclaim_policy {
-                    ReclaimPolicy::Delete => VolumePhase::Deleting,
-                    ReclaimPolicy::Retain => VolumePhase::Retained,
-                };
-                volume.trouble = None;
-                volume.expansion = None;
-            }
-            VolumePhase::Gone => return !volume.nodes.is_empty(),
-            VolumePhase::Deleting | VolumePhase::Retained => {}
-        }
-        true
+        let_go(volume)
     });
     let over = state
         .volumes
@@ -277,7 +258,39 @@ fn settle_deletion(state: &mut State) {
     }
 }
 
+/// What becomes of a volume that is attached nowhere and that its actor needs no
+/// more. Whether a record of it stays.
+fn let_go(volume: &mut VolumeRecord) -> bool {
+    if volume.is_unmade() {
+        return false;
+    }
+    match volume.phase {
+        // A volume that was never ready holds nobody's data: there is nothing
+        // to retain.
+        VolumePhase::Intent | VolumePhase::Failed | VolumePhase::Creating => {
+            volume.phase = VolumePhase::Deleting;
+            volume.trouble = None;
+        }
+        VolumePhase::Ready => {
+            volume.phase = match volume.reclaim_policy {
+                ReclaimPolicy::Delete => VolumePhase::Deleting,
+                ReclaimPolicy::Retain => VolumePhase::Retained,
+            };
+            volume.trouble = None;
+            volume.expansion = None;
+        }
+        VolumePhase::Gone => return !volume.nodes.is_empty(),
+        VolumePhase::Deleting | VolumePhase::Retained => {}
+    }
+    true
+}
+
 impl State {
+    /// The volumes that the actor's revision of its template names.
+    pub fn bound(&self) -> impl Iterator<Item = &VolumeRecord> {
+        self.volumes.values().filter(|v| !v.unbound)
+    }
+
     /// The attachments of a volume.
     pub fn attachments_of(&self, volume: &VolumeUid) -> impl Iterator<Item = &AttachmentRecord> {
         self.attachments
@@ -288,7 +301,7 @@ impl State {
     /// The volumes by name, which is the order that people see.
     pub fn volumes_by_name(&self) -> Vec<&VolumeRecord> {
         let mut volumes: Vec<_> = self.volumes.values().collect();
-        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        volumes.sort_by_key(|v| (&v.name, v.introduced));
         volumes
     }
 }

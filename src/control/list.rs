@@ -116,7 +116,9 @@ impl Control {
 
     /// The volume as its actor's cell has it; a retained one as the store does.
     pub(super) async fn show(&self, stored: VolumeRecord) -> Result<VolumeView> {
-        if let Ok(cell) = self.cell(&stored.actor) {
+        let alone = self.alone().get(&stored.uid).cloned();
+        let cell = alone.map_or_else(|| self.cell(&stored.actor), Ok);
+        if let Ok(cell) = cell {
             let inner = cell.lock().await?;
             if let Some(volume) = inner.state.volumes.get(&stored.uid) {
                 return Ok(view::volume_of(&inner.state, &inner.holders, volume));

@@ -4,6 +4,8 @@
 
 mod attachment;
 pub mod key;
+mod request;
+mod template;
 mod volume;
 
 use std::{collections::BTreeMap, fmt};
@@ -12,12 +14,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use attachment::{AttachmentPhase, AttachmentRecord, NodeId};
+pub use request::{End, LastEnd, Request, RequestId, UnderWay, VerbName};
+pub use template::{Identities, TemplateRecord, TemplateRevision};
 pub use volume::{
     CreateRequest, Expansion, Leftover, Tombstone, Trouble, VolumePhase, VolumeRecord,
 };
 
 use crate::{
-    api::{storage_class::StorageClass, template::Template},
+    api::storage_class::StorageClass,
     error::{Error, Result},
     model::{ActorRef, ActorUid, Audience, DnsLabel, GrantDevice, GrantMount, NodeName},
 };
@@ -67,29 +71,6 @@ impl fmt::Debug for Opaque {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
-}
-
-/// A template's name and its newest revision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TemplateRecord {
-    /// Its name.
-    pub name: DnsLabel,
-    /// The newest revision; the first is 1.
-    pub revision: u64,
-    /// When that was applied.
-    pub applied_at: Timestamp,
-}
-
-/// One revision of a template. It never changes, and it stays for the actors
-/// that were created from it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TemplateRevision {
-    /// Its number.
-    pub revision: u64,
-    /// What was applied.
-    pub template: Template,
-    /// When.
-    pub applied_at: Timestamp,
 }
 
 /// A storage class.
@@ -145,6 +126,14 @@ pub struct Placement {
     pub devices: Vec<GrantDevice>,
 }
 
+impl Placement {
+    /// Whether a resume there and for them is the same as this one.
+    pub fn is_for(&self, other: &Self) -> bool {
+        (&self.node, &self.audience, &self.container)
+            == (&other.node, &other.audience, &other.container)
+    }
+}
+
 /// An actor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ActorRecord {
@@ -162,6 +151,15 @@ pub struct ActorRecord {
     pub placement: Option<Placement>,
     /// When its deletion was asked for.
     pub deletion: Option<Timestamp>,
+    /// How it was ended last.
+    #[serde(default)]
+    pub last_end: Option<LastEnd>,
+    /// The verb that brought it to its phase.
+    #[serde(default)]
+    pub by: Option<UnderWay>,
+    /// The last requests that named themselves, oldest first.
+    #[serde(default)]
+    pub requests: Vec<Request>,
     /// When it was created.
     pub created_at: Timestamp,
 }
@@ -174,11 +172,7 @@ mod tests {
     #[test]
     fn a_record_of_a_newer_schema_is_refused() {
         let name = DnsLabel::new("t").unwrap();
-        let record = TemplateRecord {
-            name,
-            revision: 3,
-            applied_at: Timestamp::UNIX_EPOCH,
-        };
+        let record = TemplateRecord::new(name, 3, Timestamp::UNIX_EPOCH);
         let bytes = encode(&record).unwrap();
         assert_eq!(decode::<TemplateRecord>("k", &bytes).unwrap(), record);
         let newer = String::from_utf8(bytes)

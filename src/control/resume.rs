@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `actor resume`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Control,
+    adopt::Adoption,
     cell::Cell,
-    create, grant,
-    lifecycle::verb,
-    record::{ActorPhase, Placement},
+    create::{self, Adopted},
+    grant,
+    lifecycle::{
+        State,
+        verb::{self, Call, Revision},
+    },
+    record::{ActorPhase, Placement, RequestId, TemplateRevision, VerbName},
     view::{self, ActorView},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     model::{ActorRef, Audience, DnsLabel, Grant, NodeName},
 };
 
@@ -27,17 +35,24 @@ pub struct ResumeOptions {
     pub pod_namespace: Option<DnsLabel>,
     /// The only pod that may present the grant.
     pub pod: Option<String>,
+    /// Retained volumes to stand for volumes that were never made.
+    pub volumes: Adopted,
+    /// What its client named the request.
+    pub request: Option<RequestId>,
 }
 
 impl Control {
     /// Records the resume, waits until every volume is attached, and gives out the
     /// grant. When the time is over the resume goes on; asking again joins it.
+    ///
+    /// A suspend that has not come to its end is waited for first.
     pub async fn resume_actor(
         self: &Arc<Self>,
         actor: &ActorRef,
         options: ResumeOptions,
         within: Duration,
     ) -> Result<(ActorView, Grant)> {
+        let end = Instant::now() + within;
         let node = options.node.unwrap_or_else(|| self.node.clone());
         if node != self.node {
             return Err(Error::precondition(format!(
@@ -45,29 +60,161 @@ impl Control {
                 self.node
             )));
         }
-        let cell = self.cell(actor)?;
-        let (template, revision) = {
-            let inner = cell.lock().await?;
-            let there = inner.state.actor.as_ref();
-            let there = there.ok_or_else(|| super::missing(actor))?;
-            (there.template.clone(), there.template_revision)
-        };
-        let template = self.template(&template, revision).await?.0.template;
+        let arguments = (
+            &node,
+            &options.container,
+            &options.pod_namespace,
+            &options.pod,
+            &options.volumes,
+        );
+        let call = Call::new(VerbName::Resume, options.request, &arguments);
         let placement = Placement {
             node,
             audience: Audience::Pod {
                 namespace: options.pod_namespace.unwrap_or(actor.namespace.clone()),
                 pod: options.pod,
             },
-            mounts: template.mounts(options.container.as_ref())?,
-            devices: template.devices(options.container.as_ref())?,
+            mounts: Vec::new(),
+            devices: Vec::new(),
             container: options.container,
         };
-        let wanted = placement.clone();
-        self.change(&cell, |state| verb::resume(state, placement))
-            .await?;
-        wait_for_grant(&cell, &wanted, within).await
+        let cell = loop {
+            let cell = self.cell(actor)?;
+            wait_for_suspend(&cell, end).await?;
+            let begun = self
+                .begin_resume(&cell, &call, &placement, &options.volumes)
+                .await;
+            match begun {
+                Ok(Begun::Now) => break cell,
+                Ok(Begun::Before) => {
+                    check_current(&cell, &call).await?;
+                    break cell;
+                }
+                Ok(Begun::Overtaken) => {}
+                // A suspend came in between.
+                Err(e) if e.kind() == Kind::Aborted && is_suspending(&cell).await => {}
+                Err(e) => return Err(e),
+            }
+        };
+        let left = end.saturating_duration_since(Instant::now());
+        wait_for_grant(&cell, &placement, left).await
     }
+
+    /// Moves the actor to the newest revision and resumes it, in one batch.
+    async fn begin_resume(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        call: &Call,
+        placement: &Placement,
+        volumes: &Adopted,
+    ) -> Result<Begun> {
+        // Of two who want the same volume, the second finds it taken.
+        let _standing = match volumes.is_empty() {
+            true => None,
+            false => Some(self.catalog.lock().await),
+        };
+        let there = cell.lock().await?.state.actor.clone();
+        let there = there.ok_or_else(|| super::missing(&cell.name))?;
+        let newest = self.template(&there.template, 0).await?.0;
+        let to = match there.phase {
+            ActorPhase::Suspended if there.template_revision < newest.revision => {
+                Some(self.revision_for(&there, &newest).await?)
+            }
+            _ => None,
+        };
+        let found = self.retained(volumes).await?;
+        self.change_with(cell, &found, |state| {
+            if let Some(actor) = &state.actor
+                && actor.phase == ActorPhase::Suspended
+                && (actor.uid != there.uid
+                    || actor.template_revision > newest.revision
+                    || actor.template_revision < newest.revision && to.is_none())
+            {
+                return Ok(Begun::Overtaken);
+            }
+            let now = verb::perform(state, call, |state| {
+                move_and_resume(state, to.as_ref(), &newest, &found, placement.clone())
+            })?;
+            Ok(if now { Begun::Now } else { Begun::Before })
+        })
+        .await
+    }
+}
+
+enum Begun {
+    /// It is under way.
+    Now,
+    /// This very request did it before.
+    Before,
+    /// The actor is not what it was: look again.
+    Overtaken,
+}
+
+fn move_and_resume(
+    state: &mut State,
+    to: Option<&Revision>,
+    newest: &TemplateRevision,
+    found: &[Adoption],
+    mut placement: Placement,
+) -> Result<()> {
+    let suspended = |s: &State| {
+        let phase = s.actor.as_ref().map(|a| a.phase);
+        phase == Some(ActorPhase::Suspended)
+    };
+    if suspended(state) {
+        let container = placement.container.as_ref();
+        placement.mounts = newest.template.mounts(container)?;
+        placement.devices = newest.template.devices(container)?;
+        if let Some(to) = to {
+            verb::revise(state, to)?;
+        }
+    }
+    found.iter().try_for_each(|a| a.apply(state))?;
+    verb::resume(state, placement)
+}
+
+async fn is_suspending(cell: &Cell) -> bool {
+    match cell.lock().await {
+        Ok(inner) => suspending(&inner.state),
+        Err(_) => false,
+    }
+}
+
+fn suspending(state: &State) -> bool {
+    let actor = state.actor.as_ref();
+    actor.is_some_and(|a| a.phase == ActorPhase::Suspending && a.deletion.is_none())
+}
+
+/// Waits while the actor is being suspended; then says what that waits for.
+async fn wait_for_suspend(cell: &Cell, end: Instant) -> Result<()> {
+    let left = end.saturating_duration_since(Instant::now());
+    let over = cell
+        .wait(left, |inner| (!suspending(&inner.state)).then_some(Ok(())))
+        .await?;
+    if over.is_some() {
+        return Ok(());
+    }
+    let inner = cell.lock().await?;
+    let by = inner.state.actor.as_ref().map(verb::holder_of);
+    Err(Error::aborted(format!(
+        "actor {} is still being suspended by {}: {}: try again",
+        cell.name,
+        by.unwrap_or_default(),
+        view::message_of(&inner)
+    )))
+}
+
+/// Of a request that was carried out before, whether what it led to still stands.
+async fn check_current(cell: &Cell, call: &Call) -> Result<()> {
+    let inner = cell.lock().await?;
+    let actor = inner.state.actor.as_ref();
+    if actor.is_some_and(|a| verb::is_current(a, call)) {
+        return Ok(());
+    }
+    Err(Error::aborted(format!(
+        "the resume of actor {} that this request asked for is over: ask with another request id",
+        cell.name
+    )))
 }
 
 async fn wait_for_grant(
@@ -81,7 +228,7 @@ async fn wait_for_grant(
                 return Some(Err(super::missing(&cell.name)));
             };
             let phase = view.actor.phase;
-            let ours = view.actor.placement.as_ref() == Some(wanted);
+            let ours = view.actor.placement.as_ref().is_some_and(|p| p.is_for(wanted));
             if !ours || !matches!(phase, ActorPhase::Resuming | ActorPhase::Resumed) {
                 return Some(Err(Error::aborted(format!(
                     "the resume of actor {} was called off by another verb (it is {} now): try again",

@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The verbs over gRPC.
 
-use std::{sync::Arc, time::Duration};
+mod parse;
 
+use std::sync::Arc;
+
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Control, DEFAULT_WAIT, ResumeOptions, Which, convert};
+use parse::{actor_ref, adopted, limit, parsed, some, within};
+
+use super::{Control, CreateOptions, ResumeOptions, Watch, Which, convert};
 use crate::{
     api::annotation,
     error::{Error, Result},
-    model::{ActorRef, VolumeUid},
+    model::VolumeUid,
     proto::api::{self, control_server},
     rpc::status_of,
 };
-
-/// The longest that one call may wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-
-/// The page size where a request names none, and the largest.
-const PAGE: usize = 500;
 
 /// The server side of `actorvolumes.v1.Control`. Wrap it in
 /// [`ControlServer`](control_server::ControlServer).
@@ -64,39 +63,6 @@ impl ControlService {
             }
         }
     }
-}
-
-fn within(timeout_ms: u32) -> Duration {
-    match timeout_ms {
-        0 => DEFAULT_WAIT,
-        ms => Duration::from_millis(ms.into()).min(LONGEST_WAIT),
-    }
-}
-
-fn limit(page_size: i32) -> usize {
-    match usize::try_from(page_size) {
-        Ok(0) | Err(_) => PAGE,
-        Ok(size) => size.min(PAGE),
-    }
-}
-
-fn some(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
-}
-
-/// An optional name: empty is none.
-fn parsed<T: std::str::FromStr<Err = Error>>(field: &str, text: String) -> Result<Option<T>> {
-    let parsed = some(text).map(|t| t.parse().map_err(|e: Error| e.context(field)));
-    parsed.transpose()
-}
-
-fn actor_ref(namespace: &str, name: &str) -> Result<ActorRef> {
-    Ok(ActorRef {
-        namespace: namespace
-            .parse()
-            .map_err(|e: Error| e.context("namespace"))?,
-        name: name.parse().map_err(|e: Error| e.context("name"))?,
-    })
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -154,6 +120,36 @@ impl control_server::Control for ControlService {
         .await
     }
 
+    async fn rollback_template(
+        &self,
+        request: Request<api::RollbackTemplateRequest>,
+    ) -> Answer<api::ApplyTemplateResponse> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let name = request.name.parse()?;
+            let done = control.rollback_template(&name, request.revision);
+            let (view, applied) = done.await?;
+            Ok(api::ApplyTemplateResponse {
+                template: Some(convert::template(view)),
+                applied: convert::applied(applied),
+            })
+        })
+        .await
+    }
+
+    async fn get_template_status(
+        &self,
+        request: Request<api::GetTemplateStatusRequest>,
+    ) -> Answer<api::TemplateStatus> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let name = request.name.parse()?;
+            let status = control.template_status(&name).await?;
+            Ok(convert::template_status(status))
+        })
+        .await
+    }
+
     async fn apply_storage_class(
         &self,
         request: Request<api::ApplyStorageClassRequest>,
@@ -204,11 +200,49 @@ impl control_server::Control for ControlService {
         self.run(async move |control| {
             let actor = actor_ref(&request.namespace, &request.name)?;
             let template = request.template.parse()?;
+            let options = CreateOptions {
+                adopt: adopted("adopt", request.adopt)?,
+                request: parsed("request id", request.request_id)?,
+            };
             let wait = request.wait.then(|| within(request.timeout_ms));
-            let view = control.create_actor(&actor, &template, wait).await?;
-            Ok(convert::actor(view))
+            let made = control.create_actor(&actor, &template, options, wait);
+            Ok(convert::actor(made.await?))
         })
         .await
+    }
+
+    type WatchActorsStream = ReceiverStream<Result<api::ActorEvent, Status>>;
+
+    async fn watch_actors(
+        &self,
+        request: Request<api::WatchActorsRequest>,
+    ) -> Answer<Self::WatchActorsStream> {
+        let request = request.into_inner();
+        let read = || -> Result<Watch> {
+            let namespace = parsed("namespace", request.namespace)?;
+            Ok(self.control.watch(namespace, parsed("name", request.name)?))
+        };
+        let mut watch = read().map_err(|e| status_of(&e))?;
+        // One event under way: what comes meanwhile waits as a name.
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let stop = self.control.stop.clone();
+        self.control.tasks.spawn(async move {
+            let tell = async {
+                loop {
+                    let next = tokio::select! {
+                        next = watch.next() => next,
+                        () = sender.closed() => return,
+                    };
+                    let over = next.is_err();
+                    let event = next.map(convert::actor_event).map_err(|e| status_of(&e));
+                    if sender.send(event).await.is_err() || over {
+                        return;
+                    }
+                }
+            };
+            stop.run_until_cancelled(tell).await;
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn list_actors(
@@ -250,6 +284,8 @@ impl control_server::Control for ControlService {
                 container: parsed("container", request.container)?,
                 pod_namespace: parsed("pod namespace", request.pod_namespace)?,
                 pod: some(request.pod),
+                volumes: adopted("volumes", request.volumes)?,
+                request: parsed("request id", request.request_id)?,
             };
             let within = within(request.timeout_ms);
             let (view, grant) = control.resume_actor(&actor, options, within).await?;
@@ -270,9 +306,34 @@ impl control_server::Control for ControlService {
         let request = request.into_inner();
         self.run(async move |control| {
             let actor = actor_ref(&request.namespace, &request.name)?;
+            let id = parsed("request id", request.request_id)?;
             let within = within(request.timeout_ms);
-            let view = control.suspend_actor(&actor, request.wait, within).await?;
-            Ok(convert::actor(view))
+            let done = control.suspend_actor(&actor, id, request.wait, within);
+            Ok(convert::actor(done.await?))
+        })
+        .await
+    }
+
+    async fn crash_actor(&self, request: Request<api::CrashActorRequest>) -> Answer<api::Actor> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let actor = actor_ref(&request.namespace, &request.name)?;
+            let id = parsed("request id", request.request_id)?;
+            let within = within(request.timeout_ms);
+            let done = control.crash_actor(&actor, id, request.wait, within);
+            Ok(convert::actor(done.await?))
+        })
+        .await
+    }
+
+    async fn update_actor(&self, request: Request<api::UpdateActorRequest>) -> Answer<api::Actor> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let actor = actor_ref(&request.namespace, &request.name)?;
+            let id = parsed("request id", request.request_id)?;
+            let wait = request.wait.then(|| within(request.timeout_ms));
+            let done = control.update_actor(&actor, request.revision, id, wait);
+            Ok(convert::actor(done.await?))
         })
         .await
     }
@@ -284,8 +345,9 @@ impl control_server::Control for ControlService {
         let request = request.into_inner();
         self.run(async move |control| {
             let actor = actor_ref(&request.namespace, &request.name)?;
+            let id = parsed("request id", request.request_id)?;
             let wait = request.wait.then(|| within(request.timeout_ms));
-            control.delete_actor(&actor, wait).await?;
+            control.delete_actor(&actor, id, wait).await?;
             Ok(api::DeleteActorResponse {})
         })
         .await
@@ -298,7 +360,10 @@ impl control_server::Control for ControlService {
         let request = request.into_inner();
         self.run(async move |control| {
             let after = some(request.page_token);
-            let (views, next) = control.volumes(after, limit(request.page_size)).await?;
+            let (mut views, next) = control.volumes(after, limit(request.page_size)).await?;
+            if request.retained {
+                views.retain(|v| v.volume.is_nobodys());
+            }
             Ok(api::ListVolumesResponse {
                 volumes: views.into_iter().map(convert::volume).collect(),
                 next_page_token: next.unwrap_or_default(),
@@ -326,6 +391,20 @@ impl control_server::Control for ControlService {
             let bytes = request.capacity_bytes;
             let view = control.expand_volume(&uid, bytes, wait).await?;
             Ok(convert::volume(view))
+        })
+        .await
+    }
+
+    async fn delete_volume(
+        &self,
+        request: Request<api::DeleteVolumeRequest>,
+    ) -> Answer<api::DeleteVolumeResponse> {
+        let request = request.into_inner();
+        self.run(async move |control| {
+            let uid: VolumeUid = request.uid.parse()?;
+            let wait = request.wait.then(|| within(request.timeout_ms));
+            control.delete_volume(&uid, wait).await?;
+            Ok(api::DeleteVolumeResponse {})
         })
         .await
     }

@@ -6,8 +6,11 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Control,
     cell::Cell,
-    lifecycle::verb,
-    record::{ActorPhase, AttachmentPhase},
+    lifecycle::{
+        State,
+        verb::{self, Call},
+    },
+    record::{ActorPhase, AttachmentPhase, RequestId, VerbName},
     view::{self, ActorView},
 };
 use crate::{
@@ -21,11 +24,26 @@ impl Control {
     pub async fn suspend_actor(
         self: &Arc<Self>,
         actor: &ActorRef,
+        request: Option<RequestId>,
+        wait: bool,
+        within: Duration,
+    ) -> Result<ActorView> {
+        let call = Call::new(VerbName::Suspend, request, &());
+        let end = |state: &mut _| verb::suspend(state, call.now);
+        self.end_actor(actor, &call, end, wait, within).await
+    }
+
+    /// Ends the grant by this verb and waits for what follows.
+    pub(super) async fn end_actor(
+        self: &Arc<Self>,
+        actor: &ActorRef,
+        call: &Call,
+        end: impl FnOnce(&mut State) -> Result<()>,
         wait: bool,
         within: Duration,
     ) -> Result<ActorView> {
         let cell = self.cell(actor)?;
-        self.change(&cell, verb::suspend)
+        self.change(&cell, |state| verb::perform(state, call, end))
             .await
             .map_err(|e| name_the_actor(e, actor))?;
         let answer = cell

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::{
     cell::Inner,
     engine::describe,
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::{
     csi::VolumeStats,
-    model::{NodeName, VolumeUid},
+    model::{DnsLabel, NodeName, VolumeUid},
 };
 
 /// What an apply did.
@@ -30,6 +32,25 @@ pub enum Applied {
 /// A template at one revision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TemplateView(pub TemplateRevision);
+
+/// How far the newest revision of a template has come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TemplateStatus {
+    /// The template.
+    pub name: DnsLabel,
+    /// Its newest revision.
+    pub revision: u64,
+    /// Whether nothing is missing.
+    pub complete: bool,
+    /// The revisions that are kept: when they were applied, actors on them.
+    pub revisions: Vec<(u64, Timestamp, u64)>,
+    /// Volumes that their actor's revision lacks; not all, if there are many.
+    pub unbound: Vec<VolumeView>,
+    /// How many there are.
+    pub unbound_count: u64,
+    /// What is missing.
+    pub message: String,
+}
 
 /// A volume and where it is attached.
 #[derive(Debug, Clone, PartialEq)]

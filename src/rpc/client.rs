@@ -47,6 +47,10 @@ calls! {
     apply_template: ApplyTemplateRequest => ApplyTemplateResponse,
     /// `template show`
     get_template: GetTemplateRequest => Template,
+    /// `template rollback`
+    rollback_template: RollbackTemplateRequest => ApplyTemplateResponse,
+    /// `template status`
+    get_template_status: GetTemplateStatusRequest => TemplateStatus,
     /// `storageclass apply`
     apply_storage_class: ApplyStorageClassRequest => ApplyStorageClassResponse,
     /// `driver ls`
@@ -59,12 +63,18 @@ calls! {
     resume_actor: ResumeActorRequest => ResumeActorResponse,
     /// `actor suspend`
     suspend_actor: SuspendActorRequest => Actor,
+    /// `actor crash`
+    crash_actor: CrashActorRequest => Actor,
+    /// `actor update`
+    update_actor: UpdateActorRequest => Actor,
     /// `actor delete`
     delete_actor: DeleteActorRequest => DeleteActorResponse,
     /// `volume show`
     get_volume: GetVolumeRequest => Volume,
     /// `volume expand`
     expand_volume: ExpandVolumeRequest => Volume,
+    /// `volume delete`
+    delete_volume: DeleteVolumeRequest => DeleteVolumeResponse,
     /// `volume orphans`
     list_orphans: ListOrphansRequest => ListOrphansResponse,
     /// `volume orphans --delete`
@@ -114,10 +124,25 @@ impl Client {
         })
     }
 
+    /// `actor watch`: it has no end of its own.
+    pub async fn watch_actors(&mut self, request: api::WatchActorsRequest) -> Result<Watch> {
+        answer(self.inner.watch_actors(request).await).map(Watch)
+    }
+
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.wait + GRACE);
         request
+    }
+}
+
+/// Events of actors, as they come.
+pub struct Watch(tonic::Streaming<api::ActorEvent>);
+
+impl Watch {
+    /// The next; none: the server ended.
+    pub async fn next(&mut self) -> Result<Option<api::ActorEvent>> {
+        self.0.message().await.map_err(|status| error_of(&status))
     }
 }
 

@@ -109,6 +109,14 @@ pub(super) async fn serve(config: Config) -> Result<()> {
     });
     let nri = tokio::spawn(nri::run(session, plugin, shutdown.clone(), status));
 
+    // Verbs that wait and streams end first: the API stops when they have.
+    let ending = tokio::spawn({
+        let (control, shutdown) = (Arc::clone(&control), shutdown.clone());
+        async move {
+            shutdown.cancelled().await;
+            control.shutdown().await;
+        }
+    });
     tracing::info!(socket = %config.socket().display(), "serving");
     let served = Server::builder()
         .add_service(ControlServer::new(ControlService::new(Arc::clone(
@@ -118,7 +126,7 @@ pub(super) async fn serve(config: Config) -> Result<()> {
         .await
         .map_err(|e| Error::internal("the API stopped serving").with_source(e));
     shutdown.cancel();
-    control.shutdown().await;
+    let _ = ending.await;
     let _ = nri.await;
     // The next start replaces a dead socket as well.
     let _ = std::fs::remove_file(config.socket());

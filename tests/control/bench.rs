@@ -277,6 +277,7 @@ impl<D> Bench<D> {
             template: "t".into(),
             wait,
             timeout_ms: 10_000,
+            ..Default::default()
         };
         self.client.create_actor(request).await
     }
@@ -291,6 +292,7 @@ impl<D> Bench<D> {
             name: name.into(),
             wait,
             timeout_ms: 10_000,
+            ..Default::default()
         };
         self.client.suspend_actor(request).await
     }
@@ -301,6 +303,7 @@ impl<D> Bench<D> {
             name: name.into(),
             wait,
             timeout_ms: 20_000,
+            ..Default::default()
         };
         self.client.delete_actor(request).await.map(drop)
     }

@@ -10,11 +10,11 @@ use tonic::Code;
 use crate::bench::{Bench, DRIVER};
 
 /// Runs the binary against the bench.
-async fn run<D>(bench: &Bench<D>, line: &str) -> Output {
+pub(crate) async fn run<D>(bench: &Bench<D>, line: &str) -> Output {
     run_with(bench, line, "").await
 }
 
-async fn run_with<D>(bench: &Bench<D>, line: &str, stdin: &str) -> Output {
+pub(crate) async fn run_with<D>(bench: &Bench<D>, line: &str, stdin: &str) -> Output {
     use std::io::Write;
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_actor-volumes"));
@@ -35,7 +35,7 @@ async fn run_with<D>(bench: &Bench<D>, line: &str, stdin: &str) -> Output {
 }
 
 /// What it printed, when it did what it was told to.
-async fn out<D>(bench: &Bench<D>, line: &str) -> String {
+pub(crate) async fn out<D>(bench: &Bench<D>, line: &str) -> String {
     let output = run(bench, line).await;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{line}: {stderr}");
@@ -43,7 +43,7 @@ async fn out<D>(bench: &Bench<D>, line: &str) -> String {
 }
 
 /// Its exit status and what it said.
-async fn failure<D>(bench: &Bench<D>, line: &str) -> (i32, String) {
+pub(crate) async fn failure<D>(bench: &Bench<D>, line: &str) -> (i32, String) {
     let output = run(bench, line).await;
     assert!(output.stdout.is_empty(), "{line}: it printed an answer");
     let stderr = String::from_utf8(output.stderr).unwrap();

@@ -175,6 +175,7 @@ async fn nothing_is_detached_while_the_node_does_not_hear_of_the_revoke() {
         name: "a".into(),
         wait: false,
         timeout_ms: 300,
+        ..Default::default()
     };
     let error = bench.client.suspend_actor(request).await.err().unwrap();
     assert!(error.full_message().contains("out of order"), "{error:?}");

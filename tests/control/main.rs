@@ -5,10 +5,16 @@
 mod bench;
 mod cli;
 mod codes;
+mod crash;
 mod expand;
 mod faults;
 mod hostile;
 mod housekeeping;
+mod reclaim;
 mod recorder;
+mod requests;
+mod rollout;
+mod updates;
 mod verbs;
+mod watch;
 mod wire;

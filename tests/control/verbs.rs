@@ -128,21 +128,26 @@ async fn what_an_actor_needs_must_be_there_at_create() {
 }
 
 #[tokio::test]
-async fn a_changed_template_is_the_next_revision_for_new_actors() {
+async fn a_changed_template_is_the_next_revision_for_new_actors_and_for_others_at_their_next_resume()
+ {
     let mut bench = Bench::new().await;
     bench.catalog().await;
     let same = bench.template("t", "1024Ki").await.unwrap();
     assert_eq!(same.applied, i32::from(Applied::Unchanged));
     bench.create("a", false).await.unwrap();
-    let next = bench.template("t", "2Mi").await.unwrap();
+    let uses = "volumeMounts: [{name: vol1, mountPath: /elsewhere}]";
+    let next = bench.template_that("t", uses, "capacity: 1Mi");
+    let next = next.await.unwrap();
     assert_eq!(next.applied, i32::from(Applied::Changed));
     bench.create("b", true).await.unwrap();
     let a = bench.show("a").await.unwrap();
     let b = bench.show("b").await.unwrap();
     assert_eq!((a.template_revision, b.template_revision), (1, 2));
-    assert_eq!(b.volumes[0].requested_bytes, 2 << 20);
-    // The older revision is still there for its actor.
     bench.resume("a").await.unwrap();
+    let grant = bench.control.current_grant(&actor("a")).unwrap();
+    assert_eq!(grant.mounts[0].mount_path, "/elsewhere");
+    let a = bench.show("a").await.unwrap();
+    assert_eq!(a.template_revision, 2);
 }
 
 #[tokio::test]
@@ -252,8 +257,8 @@ async fn deletion_asked_for_while_suspending_follows_it() {
     );
     refused(
         bench.resume("a").await,
-        Kind::FailedPrecondition,
-        "being deleted",
+        Kind::Aborted,
+        "being deleted by delete",
     );
     assert_eq!(bench.driver.count("DeleteVolume"), 0);
     bench.node.release();
@@ -277,6 +282,7 @@ async fn a_wait_that_is_too_short_says_who_holds_the_volume() {
         name: "a".into(),
         wait: true,
         timeout_ms: 300,
+        ..Default::default()
     };
     let answer = bench.client.suspend_actor(request).await;
     refused(

@@ -129,6 +129,7 @@ impl Story {
                     template: "t".into(),
                     wait: true,
                     timeout_ms: 10_000,
+                    ..Default::default()
                 })
                 .await
         })
@@ -157,6 +158,7 @@ impl Story {
                     name: "a".into(),
                     wait: true,
                     timeout_ms: 10_000,
+                    ..Default::default()
                 })
                 .await
         })
@@ -170,6 +172,7 @@ impl Story {
                 name: "a".into(),
                 wait: true,
                 timeout_ms: 10_000,
+                ..Default::default()
             };
             match client.delete_actor(request).await {
                 Err(e) if e.kind() == Kind::NotFound => Ok(()),

@@ -102,7 +102,7 @@ impl Life {
     async fn create(&mut self) {
         self.repeat("create", |control, name| async move {
             control
-                .create_actor(&name, &"t".parse().unwrap(), Some(VERB))
+                .create_actor(&name, &"t".parse().unwrap(), Default::default(), Some(VERB))
                 .await
         })
         .await;
@@ -122,7 +122,7 @@ impl Life {
 
     async fn suspend(&mut self, wait: bool) {
         self.repeat("suspend", move |control, name| async move {
-            let view = control.suspend_actor(&name, wait, VERB).await?;
+            let view = control.suspend_actor(&name, None, wait, VERB).await?;
             let over = view.actor.phase.as_str() == "Suspended";
             if wait && !over {
                 return Err(Error::unavailable(format!("not yet: {}", view.message)));
@@ -137,7 +137,7 @@ impl Life {
 
     async fn delete(&mut self) {
         self.repeat("delete", |control, name| async move {
-            match control.delete_actor(&name, Some(VERB)).await {
+            match control.delete_actor(&name, None, Some(VERB)).await {
                 Err(e) if e.kind() == Kind::NotFound => Ok(()),
                 other => other,
             }

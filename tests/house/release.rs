@@ -99,7 +99,10 @@ async fn publish(house: &Arc<House>) -> Vec<VolumeKey> {
                 .with_control(move |control| async move {
                     let template = "small".parse().unwrap();
                     let wait = Some(AT_LAST);
-                    control.create_actor(&name, &template, wait).await.unwrap();
+                    control
+                        .create_actor(&name, &template, Default::default(), wait)
+                        .await
+                        .unwrap();
                     let resumed = control.resume_actor(&name, ResumeOptions::default(), AT_LAST);
                     resumed.await.unwrap().1
                 })

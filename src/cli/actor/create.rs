@@ -4,7 +4,12 @@
 use clap::Args;
 
 use crate::{
-    cli::{Context, output::Output, timeout::Timeout},
+    cli::{
+        Context,
+        output::Output,
+        request::{NamedVolume, RequestId, by_name, named_volume},
+        timeout::Timeout,
+    },
     error::Result,
     model::{ActorRef, DnsLabel},
     proto::api,
@@ -19,9 +24,14 @@ pub struct Create {
     /// The template that it is made from.
     #[arg(long, value_name = "NAME")]
     template: DnsLabel,
+    /// A retained volume that it takes over for one of the template's; may be repeated.
+    #[arg(long, value_name = "NAME=UID", value_parser = named_volume)]
+    adopt: Vec<NamedVolume>,
     /// Wait until its volumes are there.
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    request: RequestId,
     #[command(flatten)]
     timeout: Timeout,
     #[command(flatten)]
@@ -37,6 +47,8 @@ impl Create {
             template: self.template.to_string(),
             wait: self.wait,
             timeout_ms: self.timeout.as_ms(),
+            request_id: self.request.request_id,
+            adopt: by_name(self.adopt),
         };
         let actor = client.create_actor(request).await?;
         self.output

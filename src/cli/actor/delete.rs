@@ -4,7 +4,7 @@
 use clap::Args;
 
 use crate::{
-    cli::{Context, output, timeout::Timeout},
+    cli::{Context, output, request::RequestId, timeout::Timeout},
     error::Result,
     model::ActorRef,
     proto::api,
@@ -20,6 +20,8 @@ pub struct Delete {
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
+    request: RequestId,
+    #[command(flatten)]
     timeout: Timeout,
 }
 
@@ -31,6 +33,7 @@ impl Delete {
             name: self.actor.name.to_string(),
             wait: self.wait,
             timeout_ms: self.timeout.as_ms(),
+            request_id: self.request.request_id,
         };
         client.delete_actor(request).await?;
         let done = if self.wait {

@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use clap::{Args, ValueEnum};
 
 use crate::{
-    cli::{Context, output, timeout::Timeout},
+    cli::{
+        Context, output,
+        request::{NamedVolume, RequestId, by_name, named_volume},
+        timeout::Timeout,
+    },
     error::Result,
     model::{ActorRef, DnsLabel, NodeName},
     proto::api,
@@ -30,9 +34,14 @@ pub struct Resume {
     /// The namespace of the pod; the actor's unless given.
     #[arg(long, value_name = "NAME")]
     pod_namespace: Option<DnsLabel>,
+    /// A retained volume for one of the template's that was never made; may be repeated.
+    #[arg(long, value_name = "NAME=UID", value_parser = named_volume)]
+    volume: Vec<NamedVolume>,
     /// How to print the annotations.
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
+    #[command(flatten)]
+    request: RequestId,
     #[command(flatten)]
     timeout: Timeout,
 }
@@ -59,6 +68,8 @@ impl Resume {
             pod_namespace: self.pod_namespace.map(String::from).unwrap_or_default(),
             pod: self.pod.unwrap_or_default(),
             timeout_ms: self.timeout.as_ms(),
+            request_id: self.request.request_id,
+            volumes: by_name(self.volume),
         };
         let answer = client.resume_actor(request).await?;
         let actor = answer.actor.unwrap_or_default();

@@ -37,6 +37,10 @@ impl Show {
 
 fn text(actor: &api::Actor) -> String {
     let deletion = if actor.deleting { "asked for" } else { "" };
+    let last_end = match actor.last_end.as_str() {
+        "" => String::new(),
+        how => format!("{how} at {}", actor.last_end_at),
+    };
     let head = output::fields(&[
         ("Actor", format!("{}/{}", actor.namespace, actor.name)),
         ("UID", actor.uid.clone()),
@@ -47,6 +51,7 @@ fn text(actor: &api::Actor) -> String {
         ("Phase", actor.phase.clone()),
         ("Deletion", deletion.to_owned()),
         ("Node", actor.node.clone()),
+        ("Last end", last_end),
         ("Created", actor.created_at.clone()),
         ("Message", actor.message.clone()),
     ]);
@@ -58,7 +63,7 @@ fn text(actor: &api::Actor) -> String {
             vec![
                 v.name.clone(),
                 v.uid.clone(),
-                v.phase.clone(),
+                output::volume_phase(v).to_owned(),
                 phases.join(","),
                 v.generation.to_string(),
                 output::bytes(v.capacity_bytes.max(v.requested_bytes)),

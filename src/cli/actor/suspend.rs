@@ -4,7 +4,7 @@
 use clap::Args;
 
 use crate::{
-    cli::{Context, output::Output, timeout::Timeout},
+    cli::{Context, output::Output, request::RequestId, timeout::Timeout},
     error::Result,
     model::ActorRef,
     proto::api,
@@ -20,6 +20,8 @@ pub struct Suspend {
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
+    request: RequestId,
+    #[command(flatten)]
     timeout: Timeout,
     #[command(flatten)]
     output: Output,
@@ -33,6 +35,7 @@ impl Suspend {
             name: self.actor.name.to_string(),
             wait: self.wait,
             timeout_ms: self.timeout.as_ms(),
+            request_id: self.request.request_id,
         };
         let actor = client.suspend_actor(request).await?;
         self.output.print(&actor, || {

@@ -15,6 +15,9 @@ use crate::{
 /// Options of `volume ls`.
 #[derive(Debug, Args)]
 pub struct Ls {
+    /// Only those that outlived their actor, or their place in its template.
+    #[arg(long)]
+    retained: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -22,7 +25,11 @@ pub struct Ls {
 impl Ls {
     pub(super) async fn run(self, context: &Context<'_>) -> Result<()> {
         let mut client = context.client().await?;
-        let volumes = client.volumes(api::ListVolumesRequest::default()).await?;
+        let request = api::ListVolumesRequest {
+            retained: self.retained,
+            ..Default::default()
+        };
+        let volumes = client.volumes(request).await?;
         self.output.print(&volumes, || {
             let rows: Vec<_> = volumes.iter().map(row).collect();
             let header = [
@@ -41,7 +48,7 @@ fn row(volume: &api::Volume) -> Vec<String> {
         volume.name.clone(),
         volume.storage_class.clone(),
         output::bytes(volume.capacity_bytes.max(volume.requested_bytes)),
-        volume.phase.clone(),
+        output::volume_phase(volume).to_owned(),
         nodes.join(","),
         output::age(&volume.created_at),
     ]

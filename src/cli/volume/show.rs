@@ -39,7 +39,7 @@ fn text(volume: &api::Volume) -> String {
         ("Class", volume.storage_class.clone()),
         ("Driver", volume.driver.clone()),
         ("Volume ID", volume.volume_id.clone()),
-        ("Phase", volume.phase.clone()),
+        ("Phase", output::volume_phase(volume).to_owned()),
         ("Requested", output::bytes(volume.requested_bytes)),
         ("Capacity", output::bytes(volume.capacity_bytes)),
         ("Access mode", volume.access_mode.clone()),

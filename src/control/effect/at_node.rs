@@ -137,6 +137,7 @@ pub(super) async fn await_release(
                     && inner.holders.insert(at.clone(), holder.clone()) != Some(holder)
                 {
                     cell.announce();
+                    control.watchers.mark(&cell.name);
                 }
             }
             Err(failed) => return Err(failed),

@@ -122,6 +122,9 @@ fn volume(n: usize, policy: ReclaimPolicy, first_consumer: bool) -> VolumeRecord
         actor: "agents/a".parse().unwrap(),
         actor_uid: "u".parse().unwrap(),
         name: format!("vol{n}").parse().unwrap(),
+        introduced: 1,
+        unbound: false,
+        released: false,
         class: "c".into(),
         driver: "d.example".parse().unwrap(),
         create: CreateRequest {
@@ -169,6 +172,9 @@ impl Sim {
             phase: ActorPhase::Suspended,
             placement: None,
             deletion: None,
+            last_end: None,
+            by: None,
+            requests: Vec::new(),
             created_at: Timestamp::UNIX_EPOCH,
         };
         let volumes = [
@@ -276,7 +282,7 @@ impl Sim {
     }
 
     fn suspend(&mut self) {
-        let _ = verb::suspend(&mut self.state);
+        let _ = verb::suspend(&mut self.state, self.now);
         self.commit();
     }
 

@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the verbs change in the records of an actor. Repeating one is harmless.
 
-use jiff::Timestamp;
+mod adopt;
+mod end;
+mod expand;
+mod request;
+mod revise;
+
+pub use adopt::{adopt, check_adoption, release};
+pub use end::{crash, delete, suspend};
+pub use expand::expand;
+pub use request::{Call, is_current, perform};
+pub use revise::{Revision, Wanted, retire, revise, update};
 
 use super::{State, settle};
 use crate::{
     control::record::{
-        ActorPhase, ActorRecord, AttachmentPhase, AttachmentRecord, Expansion, Leftover, NodeId,
-        Opaque, Placement, Trouble, VolumePhase,
+        ActorPhase, ActorRecord, AttachmentPhase, AttachmentRecord, Leftover, NodeId, Opaque,
+        Placement, Trouble, VolumePhase,
     },
     error::{Error, Result},
     model::{NodeName, VolumeUid},
@@ -18,6 +28,38 @@ fn actor_of(state: &mut State) -> Result<&mut ActorRecord> {
         .actor
         .as_mut()
         .ok_or_else(|| Error::not_found("the actor does not exist"))
+}
+
+/// Which verb an actor is in the hands of, for people.
+pub fn holder_of(actor: &ActorRecord) -> String {
+    if let Some(by) = &actor.by {
+        return by.to_string();
+    }
+    match actor.phase {
+        _ if actor.deletion.is_some() => "delete",
+        ActorPhase::Resuming | ActorPhase::Resumed => "resume",
+        _ => "suspend",
+    }
+    .to_owned()
+}
+
+/// The refusal of a verb that comes while another one is under way.
+fn conflict(actor: &ActorRecord, place: &str, what_to_do: &str) -> Error {
+    let doing = match actor.phase {
+        _ if actor.deletion.is_some() => "deleted",
+        ActorPhase::Resuming | ActorPhase::Resumed => "resumed",
+        _ => "suspended",
+    };
+    let place = if place.is_empty() {
+        ""
+    } else {
+        &format!(" {place}")
+    };
+    Error::aborted(format!(
+        "actor {} is being {doing}{place} by {}: {what_to_do}",
+        actor.actor,
+        holder_of(actor)
+    ))
 }
 
 /// Resumes the actor: a new generation for every volume, in one batch.
@@ -32,30 +74,26 @@ pub fn resume(state: &mut State, placement: Placement) -> Result<()> {
             actor.phase = ActorPhase::Resuming;
             start(state, placement);
         }
-        (ActorPhase::Resuming | ActorPhase::Resumed, Some(there)) => {
-            if there.node != placement.node {
-                return Err(Error::precondition(format!(
-                    "actor {name} is resumed on node {}: suspend it first",
-                    there.node
-                )));
-            }
-            if there.audience != placement.audience || there.container != placement.container {
-                return Err(Error::precondition(format!(
-                    "actor {name} is resumed already, for another pod or container: suspend it first"
-                )));
+        (phase @ (ActorPhase::Resuming | ActorPhase::Resumed), Some(there)) => {
+            if !there.is_for(&placement) {
+                let what = format!("at another place, on node {}", there.node);
+                return Err(match phase {
+                    ActorPhase::Resuming => conflict(actor, &what, "suspend it first"),
+                    _ => Error::precondition(format!(
+                        "actor {name} is resumed on node {}, or for another pod or container: suspend it first",
+                        there.node
+                    )),
+                });
             }
         }
         (ActorPhase::Suspending, _) if actor.deletion.is_none() => {
             return Err(Error::aborted(format!(
-                "actor {name} is still being suspended ({}): try again",
+                "actor {name} is still being suspended by {} ({}): try again",
+                holder_of(actor),
                 what_is_awaited(state)
             )));
         }
-        _ => {
-            return Err(Error::precondition(format!(
-                "actor {name} is being deleted"
-            )));
-        }
+        _ => return Err(conflict(actor, "", "try again when it is gone")),
     }
     try_again(state);
     settle(state);
@@ -67,7 +105,8 @@ fn start(state: &mut State, placement: Placement) {
     if let Some(actor) = &mut state.actor {
         actor.placement = Some(placement);
     }
-    for volume in state.volumes.values_mut() {
+    // Those that the template lacks stay where they are: in no grant.
+    for volume in state.volumes.values_mut().filter(|v| !v.unbound) {
         volume.generation = volume.generation.next();
         // What was not sent yet is asked for anew: the node may be another one.
         if volume.phase == VolumePhase::Intent {
@@ -116,109 +155,6 @@ pub fn try_again(state: &mut State) {
             attachment.trouble = None;
         }
     }
-}
-
-/// Suspends the actor: the generation is over from here on.
-pub fn suspend(state: &mut State) -> Result<()> {
-    let actor = actor_of(state)?;
-    if matches!(actor.phase, ActorPhase::Resuming | ActorPhase::Resumed) {
-        revoke(state);
-        settle(state);
-    }
-    Ok(())
-}
-
-fn revoke(state: &mut State) {
-    if let Some(actor) = &mut state.actor {
-        actor.phase = ActorPhase::Suspending;
-    }
-    for volume in state.volumes.values_mut() {
-        volume.revoked = volume.generation;
-    }
-    for attachment in state.attachments.values_mut() {
-        attachment.phase = AttachmentPhase::Revoking;
-        attachment.lost = false;
-        attachment.trouble = None;
-    }
-}
-
-/// Deletes the actor, when it is suspended. A resumed one is refused; a resume
-/// that has not come to its end is called off.
-pub fn delete(state: &mut State, now: Timestamp) -> Result<()> {
-    let actor = actor_of(state)?;
-    match actor.phase {
-        ActorPhase::Resumed => {
-            let node = actor.placement.as_ref().map(|p| p.node.to_string());
-            return Err(Error::precondition(format!(
-                "actor {} is resumed on node {}: suspend it first",
-                actor.actor,
-                node.unwrap_or_default()
-            )));
-        }
-        ActorPhase::Deleting => return Ok(()),
-        ActorPhase::Suspended => actor.phase = ActorPhase::Deleting,
-        ActorPhase::Resuming | ActorPhase::Suspending => {}
-    }
-    actor.deletion.get_or_insert(now);
-    if actor.phase == ActorPhase::Resuming {
-        revoke(state);
-    }
-    settle(state);
-    Ok(())
-}
-
-/// Lets the volume grow to so many bytes; whether there is anything to do.
-pub fn expand(state: &mut State, uid: &VolumeUid, bytes: u64) -> Result<bool> {
-    let Some(volume) = state.volumes.get_mut(uid) else {
-        return Err(Error::not_found(format!("volume {uid} does not exist")));
-    };
-    if volume.phase != VolumePhase::Ready {
-        return Err(Error::precondition(format!(
-            "volume {uid} is {}: only one that is Ready can grow",
-            volume.phase.as_str()
-        )));
-    }
-    // One whose size the driver never told has at least what was asked for.
-    let has = volume.capacity_bytes.max(volume.create.required_bytes);
-    let refused = |e: &Expansion| e.trouble.as_ref().is_some_and(|t| t.next_try.is_none());
-    match &mut volume.expansion {
-        None if bytes == has => return Ok(false),
-        _ if bytes < has => {
-            return Err(Error::invalid(format!(
-                "volume {uid} has {has} bytes: volumes only grow, ask for more"
-            )));
-        }
-        // What was sent, or is about to be, is sent again as it was.
-        Some(under_way)
-            if bytes != under_way.wanted_bytes
-                && !(refused(under_way) || under_way.controller_done) =>
-        {
-            return Err(Error::precondition(format!(
-                "volume {uid} is growing to {} bytes: wait until it has them",
-                under_way.wanted_bytes
-            )));
-        }
-        Some(under_way) => {
-            under_way.controller_done &= bytes <= has;
-            under_way.wanted_bytes = bytes;
-            // The driver may do by now what it did not.
-            under_way.offline = false;
-            if refused(under_way) {
-                under_way.trouble = None;
-            }
-        }
-        None => {
-            volume.expansion = Some(Expansion {
-                wanted_bytes: bytes,
-                controller_done: false,
-                node_required: false,
-                offline: false,
-                trouble: None,
-            });
-        }
-    }
-    settle(state);
-    Ok(true)
 }
 
 /// The driver's listing lacks an attachment: it is to be made again.
@@ -271,3 +207,6 @@ pub fn what_is_awaited(state: &State) -> String {
     }
     parts.join("; ")
 }
+
+#[cfg(test)]
+mod tests;

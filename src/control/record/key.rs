@@ -14,7 +14,11 @@ pub fn template(name: &DnsLabel) -> String {
     format!("{TEMPLATES}{name}")
 }
 pub fn template_revision(name: &DnsLabel, revision: u64) -> String {
-    format!("template-revision/{name}/{revision:020}")
+    format!("{}{revision:020}", template_revisions(name))
+}
+/// All revisions of a template, oldest first.
+pub fn template_revisions(name: &DnsLabel) -> String {
+    format!("template-revision/{name}/")
 }
 pub fn class(name: &str) -> String {
     format!("{CLASSES}{name}")

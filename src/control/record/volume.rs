@@ -134,6 +134,19 @@ pub struct Expansion {
     pub trouble: Option<Trouble>,
 }
 
+impl Expansion {
+    /// One of which nothing is done yet.
+    pub const fn to(wanted_bytes: u64) -> Self {
+        Self {
+            wanted_bytes,
+            controller_done: false,
+            node_required: false,
+            offline: false,
+            trouble: None,
+        }
+    }
+}
+
 /// A node that the driver lists for a volume whose release there was proven.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leftover {
@@ -174,6 +187,17 @@ pub struct VolumeRecord {
     pub actor_uid: ActorUid,
     /// Its name in the template.
     pub name: DnsLabel,
+    /// The revision of the template in which that name came in. A name that was
+    /// removed and added again is another volume.
+    #[serde(default = "first_revision")]
+    pub introduced: u64,
+    /// Whether its actor's revision of the template lacks it: it is kept, and in
+    /// no grant, until the rollout is complete.
+    #[serde(default)]
+    pub unbound: bool,
+    /// Whether it was retained and is deleted now: no actor owns it.
+    #[serde(default)]
+    pub released: bool,
     /// Its storage class.
     pub class: String,
     /// Its CSI driver.
@@ -239,6 +263,27 @@ impl VolumeRecord {
             volume_id: self.volume_id.clone(),
         }
     }
+
+    /// What it has: one whose size the driver never told has at least what was
+    /// asked for.
+    pub fn has_bytes(&self) -> u64 {
+        self.capacity_bytes.max(self.create.required_bytes)
+    }
+
+    /// Whether no actor owns it: it is retained, or was and is being deleted.
+    pub fn is_nobodys(&self) -> bool {
+        self.phase == VolumePhase::Retained || self.released
+    }
+
+    /// Whether the driver never heard of it: nothing can be there.
+    pub fn is_unmade(&self) -> bool {
+        match self.phase {
+            VolumePhase::Intent => true,
+            VolumePhase::Failed => !self.unsure,
+            _ => false,
+        }
+    }
+
     /// Whether the driver may have carried out a call on it whose answer is not known.
     pub fn is_uncertain(&self) -> bool {
         let doubt = |t: &Option<Trouble>| t.as_ref().is_some_and(Trouble::is_ambiguous);
@@ -270,6 +315,11 @@ impl Trouble {
     pub fn is_ambiguous(&self) -> bool {
         !self.in_doubt.is_empty()
     }
+}
+
+/// Of a record that does not tell.
+pub(super) const fn first_revision() -> u64 {
+    1
 }
 
 /// What a template asks for that names no mode.

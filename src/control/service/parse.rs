@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Fields of requests as what they stand for.
+
+use std::{collections::HashMap, time::Duration};
+
+use crate::{
+    control::{Adopted, DEFAULT_WAIT},
+    error::{Error, Result},
+    model::{ActorRef, DnsLabel, VolumeUid},
+};
+
+/// The longest that one call may wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// The page size where a request names none, and the largest.
+const PAGE: usize = 500;
+
+pub(super) fn within(timeout_ms: u32) -> Duration {
+    match timeout_ms {
+        0 => DEFAULT_WAIT,
+        ms => Duration::from_millis(ms.into()).min(LONGEST_WAIT),
+    }
+}
+
+pub(super) fn limit(page_size: i32) -> usize {
+    match usize::try_from(page_size) {
+        Ok(0) | Err(_) => PAGE,
+        Ok(size) => size.min(PAGE),
+    }
+}
+
+pub(super) fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// An optional name: empty is none.
+pub(super) fn parsed<T: std::str::FromStr<Err = Error>>(
+    field: &str,
+    text: String,
+) -> Result<Option<T>> {
+    let parsed = some(text).map(|t| t.parse().map_err(|e: Error| e.context(field)));
+    parsed.transpose()
+}
+
+/// Volumes by the names that they are to have.
+pub(super) fn adopted(field: &str, volumes: HashMap<String, String>) -> Result<Adopted> {
+    let volumes = volumes.into_iter().map(|(name, uid)| {
+        let name = name.parse::<DnsLabel>()?;
+        Ok((name, uid.parse::<VolumeUid>()?))
+    });
+    let volumes: Result<_> = volumes.collect();
+    volumes.map_err(|e| e.context(field))
+}
+
+pub(super) fn actor_ref(namespace: &str, name: &str) -> Result<ActorRef> {
+    Ok(ActorRef {
+        namespace: namespace
+            .parse()
+            .map_err(|e: Error| e.context("namespace"))?,
+        name: name.parse().map_err(|e: Error| e.context("name"))?,
+    })
+}
