@@ -116,7 +116,7 @@ fn exhaust(what: &str, volumes: usize, attaches: bool, left: Budget) {
 #[test]
 fn one_volume_keeps_the_invariants_in_every_history() {
     let left = Budget {
-        verbs: verbs("AV_SEARCH_VERBS_ONE", 4),
+        verbs: verbs("AV_SEARCH_VERBS_ONE", 3),
         deaths: 1,
         lost: 2,
         nodes: 1,
