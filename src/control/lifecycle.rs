@@ -90,9 +90,10 @@ fn due(trouble: Option<&Trouble>, now: Timestamp) -> Due {
 fn next_step(state: &State, actor: Option<&ActorRecord>, volume: &VolumeRecord) -> Option<Step> {
     let uid = volume.uid.clone();
     let mut attached = state.attachments_of(&volume.uid).peekable();
-    // What is being undone is undone before anything else is begun.
+    // What is left behind is undone before anything else is begun: also before
+    // the next attachment, on whichever node that is.
     if let Some(leftover) = &volume.leftover
-        && (leftover.sent || attached.peek().is_none())
+        && (leftover.sent || state.attachments_of(&volume.uid).all(|a| !a.sent))
     {
         return Some(Step::DetachAgain { volume: uid });
     }
