@@ -208,6 +208,9 @@ mod tests {
             "actor suspend a/b --wait --timeout 500ms",
             "actor delete a/b --wait --timeout 30",
             "volume ls",
+            "volume ls --actor a/b",
+            "volume ls --node n -o json",
+            "actor ls --template t -n a",
             "volume show u -o table",
             "volume expand u --capacity 2Gi --wait --timeout 5m",
             "volume orphans",
@@ -238,6 +241,8 @@ mod tests {
             "volume expand u --capacity 0",
             "volume orphans --delete",
             "volume orphans --delete a --delete-all",
+            "volume ls --actor a/b --node n",
+            "volume ls --retained --node n",
         ] {
             let words = std::iter::once("actor-volumes").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

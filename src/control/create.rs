@@ -63,23 +63,23 @@ impl Control {
             &(template, &options.adopt),
         );
         let _standing = self.catalog.lock().await;
-        if let Ok(cell) = self.cell(actor) {
-            let there = self
-                .change(&cell, |state| {
-                    let Some(there) = state.actor.clone() else {
-                        return Ok(false);
-                    };
-                    verb::perform(state, &call, |state| {
-                        check_same(state, &there, template, &options.adopt)?;
-                        verb::try_again(state);
-                        Ok(())
-                    })?;
-                    Ok(true)
-                })
-                .await?;
-            if there {
-                return Ok(cell);
-            }
+        // It can be found before it is told of, empty as it is.
+        let cell = self.entered(actor);
+        let there = self
+            .change(&cell, |state| {
+                let Some(there) = state.actor.clone() else {
+                    return Ok(false);
+                };
+                verb::perform(state, &call, |state| {
+                    check_same(state, &there, template, &options.adopt)?;
+                    verb::try_again(state);
+                    Ok(())
+                })?;
+                Ok(true)
+            })
+            .await?;
+        if there {
+            return Ok(cell);
         }
         let revision = self.template(template, 0).await?.0;
         let found = self.retained(&options.adopt).await?;
@@ -97,32 +97,15 @@ impl Control {
             created_at: call.now,
         };
         let revision = self.revision_for(&record, &revision).await?;
-        // Only a holder of the catalog makes cells: nobody else makes this one.
-        let cell = Arc::new(Cell::empty(
-            actor.clone(),
-            self.store.clone(),
-            self.tasks.clone(),
-        ));
-        // It can be found before it is told of, empty as it is.
-        self.enter(&cell);
-        let made = self.change_with(&cell, &found, |state| {
+        self.change_with(&cell, &found, |state| {
+            // Only a holder of the catalog creates: it is not there still.
             verb::perform(state, &call, |state| {
                 state.actor = Some(record);
                 verb::revise(state, &revision)?;
                 found.iter().try_for_each(|a| a.apply(state))
             })
-        });
-        if let Err(error) = made.await {
-            // A write that failed may have been done all the same.
-            if cell
-                .lock()
-                .await
-                .is_ok_and(|inner| inner.state.actor.is_none())
-            {
-                self.drop_cell(&cell);
-            }
-            return Err(error);
-        }
+        })
+        .await?;
         tracing::info!(actor = %actor, template = %template, "actor created");
         Ok(cell)
     }

@@ -21,7 +21,7 @@ impl Control {
         wait: Option<Duration>,
     ) -> Result<()> {
         let call = Call::new(VerbName::Delete, request, &());
-        let cell = self.cell(actor)?;
+        let cell = self.cell(actor).await?;
         let delete = |state: &mut _| verb::delete(state, call.now);
         self.change(&cell, |state| verb::perform(state, &call, delete))
             .await
