@@ -106,7 +106,9 @@ pub fn check(reader: &dyn Reader) -> Result<Checked> {
             }
         }
         if let Ok(entries) = index::of(&key, &stored.value) {
-            let entries = entries.into_iter().map(|(key, told)| format!("{key}\0{told}"));
+            let entries = entries
+                .into_iter()
+                .map(|(key, told)| format!("{key}\0{told}"));
             seen.expected.extend(entries);
         }
         Ok(())
@@ -147,9 +149,7 @@ fn read(key: &str, value: &[u8]) -> Result<Known> {
         }
         Some(key::CLASSES) => other(record::decode::<StorageClassRecord>(key, value).map(drop)),
         Some(key::TOMBSTONES) => other(record::decode::<Tombstone>(key, value).map(drop)),
-        Some(key::NODES) => {
-            other(record::decode::<super::nodes::NodeRecord>(key, value).map(drop))
-        }
+        Some(key::NODES) => other(record::decode::<super::nodes::NodeRecord>(key, value).map(drop)),
         _ => Ok(Known::Unknown),
     }
 }

@@ -170,7 +170,10 @@ fn may_lead_on(volume: &VolumeRecord) -> bool {
         VolumePhase::Intent => !volume.first_consumer,
         VolumePhase::Ready | VolumePhase::Failed | VolumePhase::Retained => {
             volume.leftover.is_some()
-                || volume.expansion.as_ref().is_some_and(|e| !e.controller_done)
+                || volume
+                    .expansion
+                    .as_ref()
+                    .is_some_and(|e| !e.controller_done)
         }
     }
 }

@@ -197,15 +197,24 @@ fn names_of(
             let all = index::actors_of(template);
             (all.clone(), format!("{all}{namespace}"))
         }
-        None => (key::ACTORS.to_owned(), format!("{}{namespace}", key::ACTORS)),
+        None => (
+            key::ACTORS.to_owned(),
+            format!("{}{namespace}", key::ACTORS),
+        ),
     };
     check_after(&prefix, after.as_deref())?;
     let (keys, next): (Vec<_>, _) = if filter.template.is_some() {
         let page = reader.index(&prefix, after.as_deref(), limit)?;
-        (page.items.into_iter().map(|(key, _)| key).collect(), page.next)
+        (
+            page.items.into_iter().map(|(key, _)| key).collect(),
+            page.next,
+        )
     } else {
         let page = reader.list(&prefix, after.as_deref(), limit)?;
-        (page.items.into_iter().map(|(key, _)| key).collect(), page.next)
+        (
+            page.items.into_iter().map(|(key, _)| key).collect(),
+            page.next,
+        )
     };
     let names = keys.iter().map(|key| key[all.len()..].parse());
     Ok((names.collect::<Result<_>>()?, next))
@@ -232,10 +241,16 @@ fn volumes_of(
     check_after(&prefix, after.as_deref())?;
     let (keys, next): (Vec<_>, _) = if *filter == VolumeFilter::All {
         let page = reader.list(&prefix, after.as_deref(), limit)?;
-        (page.items.into_iter().map(|(key, _)| key).collect(), page.next)
+        (
+            page.items.into_iter().map(|(key, _)| key).collect(),
+            page.next,
+        )
     } else {
         let page = reader.index(&prefix, after.as_deref(), limit)?;
-        (page.items.into_iter().map(|(key, _)| key).collect(), page.next)
+        (
+            page.items.into_iter().map(|(key, _)| key).collect(),
+            page.next,
+        )
     };
     let states = keys.iter().map(|key| {
         let uid = index::last_part(key).parse()?;

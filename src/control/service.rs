@@ -8,9 +8,7 @@ use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use parse::{
-    actor_ref, adopted, after, limit, parsed, some, token, volume_filter, within,
-};
+use parse::{actor_ref, adopted, after, limit, parsed, some, token, volume_filter, within};
 
 use super::{ActorFilter, Control, CreateOptions, ResumeOptions, Watch, Which, convert};
 use crate::{

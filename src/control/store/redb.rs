@@ -5,7 +5,7 @@
 //! After an error of the disk the database is closed and opened again, since
 //! what it has in memory is not to be trusted: what was committed is there,
 //! what failed is there whole or not at all, and the next write is made when the
-//! disk takes it. Where a sync has failed, nothing more is written until a
+//! disk takes it. Where a sync has failed, the store stays closed until a
 //! restart: what the kernel holds of the file may not be what is on the disk.
 
 mod backend;
@@ -101,24 +101,15 @@ enum Unwritten {
 impl RedbStore {
     /// Opens the file, or makes it. One process at a time.
     pub fn open(path: &Path) -> Result<Self> {
-        let shown = path.display().to_string();
-        let made = !path.exists();
-        // It holds volume and publish contexts: for its owner alone.
-        let file = |create| {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(create).mode(0o600);
-            options.open(path)
-        };
-        file(true).map_err(|e| cannot_open(&shown, e))?;
-        if made && let Some(parent) = path.parent() {
-            // The name of the file must survive a power cut as well.
-            File::open(parent)
-                .and_then(|dir| dir.sync_all())
-                .map_err(|e| {
-                    Error::internal(format!("cannot sync the directory of the store {shown}"))
-                        .with_source(e)
-                })?;
+        if !path.exists() {
+            create(path)?;
         }
+        Self::open_file(path)
+    }
+
+    /// Opens a file that is there.
+    fn open_file(path: &Path) -> Result<Self> {
+        let shown = path.display().to_string();
         let path = path.to_owned();
         Self::with_backend(
             shown.clone(),
@@ -194,6 +185,12 @@ impl RedbStore {
 
     /// The database, opened again where it failed.
     fn database(&self) -> Result<Arc<Database>> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            return Err(Error::internal(format!(
+                "the store {} is closed, since its disk failed to sync: look after the disk, then restart",
+                self.shown
+            )));
+        }
         {
             let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
             if let (Some(database), false) = (&slot.database, slot.failed) {
@@ -237,12 +234,6 @@ impl RedbStore {
     }
 
     fn commit(&self, group: &[Arc<Pending>]) -> Result<Vec<Result<Revision>>> {
-        if self.sync_failed.load(Ordering::Acquire) {
-            return Err(Error::internal(format!(
-                "the store {} takes no more writes, since its disk failed to sync: look after the disk, then restart",
-                self.shown
-            )));
-        }
         let database = self.database()?;
         let done = commit(&database, group);
         drop(database);
@@ -267,6 +258,29 @@ impl RedbStore {
     fn refuse(&self) -> Error {
         Error::precondition(format!("the store {} is open for reading", self.shown))
     }
+}
+
+/// Makes an empty store. It gets its name when it is whole: what a power cut
+/// leaves of it is no store that cannot be opened.
+fn create(path: &Path) -> Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    // It holds volume and publish contexts: for its owner alone.
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+        .open(new)
+        .map_err(|e| cannot_open(&new.display().to_string(), e))?;
+    drop(RedbStore::open_file(new)?);
+    let named = std::fs::rename(new, path).and_then(|()| match path.parent() {
+        // The name must survive a power cut as well.
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    });
+    named.map_err(|e| {
+        Error::internal(format!("cannot name the new store {}", path.display())).with_source(e)
+    })
 }
 
 fn cannot_open(shown: &str, error: std::io::Error) -> Error {
@@ -544,6 +558,19 @@ mod tests {
         let error = RedbStore::open(&path).err().unwrap();
         assert_eq!(error.kind(), Kind::FailedPrecondition);
         assert!(error.full_message().contains("newer version"), "{error:?}");
+    }
+
+    #[test]
+    fn what_a_power_cut_left_of_a_new_store_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.redb");
+        std::fs::write(dir.path().join("control.redb.new"), b"torn").unwrap();
+        RedbStore::open(&path).unwrap();
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 1);
+        // With its own name, it is never taken for a new one.
+        std::fs::write(&path, b"torn").unwrap();
+        assert!(RedbStore::open(&path).is_err());
     }
 
     #[test]
