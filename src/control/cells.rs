@@ -139,3 +139,36 @@ impl Control {
         self.cells.count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::control::store::MemoryStore;
+
+    #[test]
+    fn memory_is_bounded_and_what_somebody_has_stays() {
+        let cells = Cells::default();
+        let store = Arc::new(MemoryStore::new());
+        let enter = |n: usize| {
+            let name: ActorRef = format!("agents/a{n}").parse().unwrap();
+            let make = || Cell::unread(name.clone(), store.clone(), TaskTracker::new());
+            cells.get_or_enter(&name, make)
+        };
+        let held: Vec<_> = (0..10).map(enter).collect();
+        for n in 0..5 * KEPT {
+            enter(n);
+        }
+        assert!(cells.count() <= KEPT + held.len(), "{}", cells.count());
+        for cell in &held {
+            let found = cells.get(&cell.name).unwrap();
+            assert!(Arc::ptr_eq(&found, cell), "an actor never has two cells");
+        }
+        drop(held);
+        for n in 0..20 {
+            enter(6 * KEPT + n);
+        }
+        assert!(cells.count() <= KEPT, "{}", cells.count());
+    }
+}
