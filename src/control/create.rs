@@ -65,21 +65,24 @@ impl Control {
         let _standing = self.catalog.lock().await;
         // It can be found before it is told of, empty as it is.
         let cell = self.entered(actor);
-        let there = self
-            .change(&cell, |state| {
-                let Some(there) = state.actor.clone() else {
-                    return Ok(false);
-                };
-                verb::perform(state, &call, |state| {
-                    check_same(state, &there, template, &options.adopt)?;
-                    verb::try_again(state);
-                    Ok(())
-                })?;
-                Ok(true)
-            })
-            .await?;
-        if there {
-            return Ok(cell);
+        let is_there = cell.lock().await?.state.actor.is_some();
+        if is_there {
+            let there = self
+                .change(&cell, |state| {
+                    let Some(there) = state.actor.clone() else {
+                        return Ok(false);
+                    };
+                    verb::perform(state, &call, |state| {
+                        check_same(state, &there, template, &options.adopt)?;
+                        verb::try_again(state);
+                        Ok(())
+                    })?;
+                    Ok(true)
+                })
+                .await?;
+            if there {
+                return Ok(cell);
+            }
         }
         let revision = self.template(template, 0).await?.0;
         let found = self.retained(&options.adopt).await?;

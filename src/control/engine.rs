@@ -199,10 +199,6 @@ impl Control {
                 self.alone().remove(uid);
                 cell.announce();
             } else {
-                if inner.state.actor.is_none() {
-                    cell.announce();
-                    self.watchers.mark(&cell.name);
-                }
                 self.cells.rests(cell);
             }
             return Ok(Rest::Over);

@@ -30,7 +30,7 @@ async fn actors_at_rest_are_read_when_they_are_asked_for() {
     assert_eq!(bench.volumes().await.len(), 3);
     let all = bench.client.actors(api::ListActorsRequest::default()).await;
     assert_eq!(all.unwrap().len(), 3);
-    assert_eq!(bench.show("x").await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(bench.show("x").await.err().unwrap().kind(), Kind::NotFound);
     assert_eq!(bench.control.actors_in_memory(), 1);
 
     // Verbs go on where the records stand.
@@ -40,7 +40,10 @@ async fn actors_at_rest_are_read_when_they_are_asked_for() {
     for name in ["a", "b"] {
         bench.suspend(name, true).await.unwrap();
     }
-    assert_eq!(bench.resume("x").await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(
+        bench.resume("x").await.err().unwrap().kind(),
+        Kind::NotFound
+    );
     for name in ["a", "b", "c"] {
         bench.delete(name, true).await.unwrap();
     }
@@ -165,6 +168,6 @@ async fn a_page_token_goes_on_with_its_own_listing_alone() {
         page_token: "no token".into(),
         ..Default::default()
     };
-    let garbled = bench.client.actors(request).await.unwrap_err();
+    let garbled = bench.client.actors(request).await.err().unwrap();
     assert_eq!(garbled.kind(), Kind::InvalidInput);
 }
