@@ -68,6 +68,16 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
     plan
 }
 
+/// Whether nothing is under way, to be done or held: the records say it all.
+pub fn is_idle(state: &State) -> bool {
+    let rests = state
+        .actor
+        .as_ref()
+        .is_none_or(|a| a.phase == ActorPhase::Suspended && a.deletion.is_none());
+    let plan = plan(state, Timestamp::now());
+    rests && state.attachments.is_empty() && plan.steps.is_empty() && plan.wake.is_none()
+}
+
 enum Due {
     Now,
     Later(Timestamp),

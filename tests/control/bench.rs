@@ -10,7 +10,11 @@ use std::{
 };
 
 use actor_volumes::{
-    control::{Control, ControlService, NodePort, Settings, lifecycle::Pace, store::RedbStore},
+    control::{
+        Control, ControlService, NodePort, Settings, check,
+        lifecycle::Pace,
+        store::{RedbStore, Store},
+    },
     csi::{DriverConfig, Registry, VolumeStats},
     error::{Error, Result},
     model::{ActorRef, Generation, NodeName, VolumeKey},
@@ -172,6 +176,9 @@ impl Bench {
     }
 
     pub(crate) fn kept_the_rules(&self) {
+        // At any moment the records fit each other, and the index fits them.
+        let snapshot = self.store.snapshot().unwrap();
+        assert_eq!(check::check(&*snapshot).unwrap().findings, []);
         assert_eq!(self.driver.violations(), Vec::<String>::new());
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actor_volumes::{
     control::{
         record::{self, Tombstone, VolumeRecord, key},
-        store::{Store, Write},
+        store::{Reader, Store, Write},
     },
     error::Kind,
     model::VolumeUid,
