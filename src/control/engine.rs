@@ -78,6 +78,7 @@ impl Control {
         all_after: &State,
     ) {
         self.counts.follow(all_before, all_after);
+        self.hint_untold(all_before, all_after);
         for (actor, volume) in self.limits.follow(before, after) {
             self.wake(actor, volume);
         }
