@@ -333,6 +333,21 @@ fn crash_points(step: &Step) -> Option<[CrashPoint; 3]> {
             Point::ControllerPublishAnswered,
             Point::ControllerPublishRecorded,
         ]),
+        Step::Revoke { .. } => Some([
+            Point::RevokeIntended,
+            Point::RevokeAnswered,
+            Point::RevokeRecorded,
+        ]),
+        Step::Expand { .. } => Some([
+            Point::ExpandIntended,
+            Point::ExpandAnswered,
+            Point::ExpandRecorded,
+        ]),
+        Step::ExpandNode { .. } => Some([
+            Point::NodeExpandIntended,
+            Point::NodeExpandAnswered,
+            Point::NodeExpandRecorded,
+        ]),
         Step::Detach { .. } => Some([
             Point::ControllerUnpublishIntended,
             Point::ControllerUnpublishAnswered,
@@ -343,7 +358,10 @@ fn crash_points(step: &Step) -> Option<[CrashPoint; 3]> {
             Point::DeleteAnswered,
             Point::DeleteRecorded,
         ]),
-        _ => None,
+        Step::Prepare { .. }
+        | Step::Locate { .. }
+        | Step::AwaitRelease { .. }
+        | Step::DetachAgain { .. } => None,
     }
 }
 

@@ -35,12 +35,15 @@ pub struct Metrics {
     stuck: Gauge,
     usage: Usage,
     population: Population,
-    before_look: OnceLock<Box<dyn Fn(&Population) + Send + Sync>>,
+    before_look: OnceLock<Box<Look>>,
     nodes: Family<StateLabels, Gauge>,
     doubles: Gauge,
     /// Whether there is no NRI to be ready for.
     no_nri: AtomicBool,
 }
+
+/// Counts the population before it is read.
+type Look = dyn Fn(&Population) + Send + Sync;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {

@@ -12,6 +12,7 @@ use crate::{
         store::{Revision, Write, check, reindex},
     },
     error::{Error, Result},
+    host::crash::{self, CrashPoint},
 };
 
 /// Why a batch was not written.
@@ -74,7 +75,9 @@ pub(super) fn commit(database: &Database, group: &[Arc<Pending>]) -> Result<Vec<
         revision > first
     };
     if changed {
+        crash::hit(CrashPoint::BatchChecked);
         transaction.commit().map_err(failed("write"))?;
+        crash::hit(CrashPoint::BatchCommitted);
     }
     Ok(answers)
 }
