@@ -5,7 +5,9 @@
 //! I4 and I7 to I10 do not apply here: they speak of directories, containers,
 //! time and secrets, of which the state machine knows nothing.
 
+mod bounds;
 mod bugs;
+mod code;
 mod histories;
 mod lives;
 mod op;

@@ -32,7 +32,7 @@ impl Dice {
 
 fn weight(op: Op) -> usize {
     match op {
-        Op::Send(_) | Op::Effect(_) | Op::Answer(_) => 24,
+        Op::Send(_) | Op::Forget(..) | Op::Effect(_) | Op::Answer(_) => 24,
         Op::PodEnds(..) | Op::Back(_) => 12,
         Op::Pod(..) => 8,
         Op::Resume(_) => 6,
@@ -70,7 +70,12 @@ fn drain(sim: &mut Sim, taken: &mut Vec<Op>) -> Result<(), Broken> {
     for _ in 0..400 {
         let ops = sim.ops();
         let back = |o: &&Op| matches!(o, Op::Back(_) | Op::PodEnds(..));
-        let on = |o: &&Op| matches!(o, Op::Send(_) | Op::Effect(_) | Op::Answer(_));
+        let on = |o: &&Op| {
+            matches!(
+                o,
+                Op::Send(_) | Op::Forget(..) | Op::Effect(_) | Op::Answer(_)
+            )
+        };
         let verb = |o: &&Op| match sim.state.actor.as_ref().map(|a| (a.phase, a.deletion)) {
             Some((super::super::ActorPhase::Suspended, _)) => **o == Op::Delete,
             Some((_, None)) => **o == Op::Suspend,
@@ -78,7 +83,7 @@ fn drain(sim: &mut Sim, taken: &mut Vec<Op>) -> Result<(), Broken> {
         };
         let op = ops.iter().find(back).or(ops.iter().find(on));
         let Some(op) = op.or(ops.iter().find(verb)).copied() else {
-            let empty = sim.state == super::super::State::default();
+            let empty = *sim.state == super::super::State::default();
             return if empty { Ok(()) } else { Err(Broken::Stuck) };
         };
         taken.push(op);

@@ -11,6 +11,8 @@ pub enum Op {
     /// The step that is planned for the volume: the intent is recorded, the call
     /// is sent.
     Send(u8),
+    /// The same, where the step is that some node forgets the volume.
+    Forget(u8, u8),
     /// What was sent happens.
     Effect(u8),
     /// The answer comes.
@@ -41,6 +43,19 @@ pub struct Budget {
     /// Answers that are lost or no, and attachments that come from nowhere.
     pub lost: u32,
     pub nodes: u32,
+}
+
+impl Budget {
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.verbs <= other.verbs
+            && self.deaths <= other.deaths
+            && self.lost <= other.lost
+            && self.nodes <= other.nodes
+    }
+
+    pub fn sum(&self) -> usize {
+        (self.verbs + self.deaths + self.lost + self.nodes) as usize
+    }
 }
 
 impl Op {
