@@ -13,4 +13,5 @@ mod lives;
 mod op;
 mod search;
 mod sim;
+mod table;
 mod world;

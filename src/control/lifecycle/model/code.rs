@@ -14,7 +14,6 @@
 
 use std::{
     collections::BTreeMap,
-    hash::{Hash, Hasher},
     sync::{Arc, LazyLock},
 };
 
@@ -33,7 +32,7 @@ use crate::{
 /// One volume: its record, what is under way, and what really is. Generations
 /// are by rank, 0 is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Local {
+pub struct Local {
     /// 0: there is no record.
     phase: u8,
     prepared: bool,
@@ -84,12 +83,28 @@ struct Attachment {
     stopped: bool,
 }
 
+/// See [`Local::seen`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// By what happens to the other volume alone.
+    pub alone: u32,
+    /// By what happens to both.
+    pub together: u32,
+}
+
 /// A state without its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Code {
+    pub context: Context,
+    pub volumes: [Local; 2],
+}
+
+/// What both volumes see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Context {
+    /// Its phase, where it is, and whether it is to be deleted.
     actor: Option<(u8, u8, bool)>,
     nodes: [Life; 2],
-    volumes: [Local; 2],
 }
 
 const VOLUME_PHASES: [VolumePhase; 7] = [
@@ -139,8 +154,12 @@ impl Code {
     /// The code of a state, the same for all that differ in names only.
     pub fn of(sim: &Sim) -> Self {
         let plain = Self::plain(sim);
+        let swapped = Self {
+            context: plain.context.nodes_swapped(),
+            volumes: plain.volumes.map(Local::nodes_swapped),
+        };
         let mut least = plain;
-        for code in [plain, plain.nodes_swapped()] {
+        for code in [plain, swapped] {
             least = least.min(code);
             least = least.min(Self {
                 volumes: [code.volumes[1], code.volumes[0]],
@@ -150,63 +169,40 @@ impl Code {
         least
     }
 
-    fn plain(sim: &Sim) -> Self {
+    /// The same with the names that it has.
+    pub fn plain(sim: &Sim) -> Self {
         let actor = sim.state.actor.as_ref().map(|actor| {
             let place = actor.placement.as_ref();
             let place = place.map_or(2, |p| index(p.node.as_str()) as u8);
             (actor.phase as u8, place, actor.deletion.is_some())
         });
         Self {
-            actor,
-            nodes: sim.world.nodes,
+            context: Context {
+                actor,
+                nodes: sim.world.nodes,
+            },
             volumes: [Local::of(sim, 0), Local::of(sim, 1)],
         }
-    }
-
-    fn nodes_swapped(mut self) -> Self {
-        if let Some((_, place @ (0 | 1), _)) = &mut self.actor {
-            *place = 1 - *place;
-        }
-        self.nodes.swap(0, 1);
-        for local in &mut self.volumes {
-            local.at.swap(0, 1);
-            if let Some((node, _)) = &mut local.leftover {
-                *node = 1 - *node;
-            }
-            if let Some(Sent {
-                node: node @ (0 | 1),
-                ..
-            }) = &mut local.call
-            {
-                *node = 1 - *node;
-            }
-        }
-        self
-    }
-
-    /// 128 bits of it: among a billion states two that meet by chance are not to
-    /// be expected.
-    pub fn fingerprint(&self) -> u128 {
-        let mut print = Print(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
-        self.hash(&mut print);
-        print.0 ^ (print.0 >> 71)
     }
 
     /// A state with this code, in the same kind of world.
     pub fn expand(&self, left: Budget, like: &Sim) -> Sim {
         let mut state = State {
-            actor: self.actor.map(|(phase, place, deleted)| ActorRecord {
-                phase: ACTOR_PHASES[usize::from(phase)],
-                placement: (place < 2).then(|| placement(place.into())),
-                deletion: deleted.then_some(NOW),
-                ..ACTOR.clone()
-            }),
+            actor: self
+                .context
+                .actor
+                .map(|(phase, place, deleted)| ActorRecord {
+                    phase: ACTOR_PHASES[usize::from(phase)],
+                    placement: (place < 2).then(|| placement(place.into())),
+                    deletion: deleted.then_some(NOW),
+                    ..ACTOR.clone()
+                }),
             volumes: BTreeMap::new(),
             attachments: BTreeMap::new(),
         };
         let mut calls = [None, None];
         let mut world = World::new(like.world.attaches);
-        world.nodes = self.nodes;
+        world.nodes = self.context.nodes;
         for (v, local) in self.volumes.iter().enumerate() {
             if local.phase != 0 {
                 state.volumes.insert(UIDS[v].clone(), local.record(v));
@@ -229,7 +225,84 @@ impl Code {
     }
 }
 
+impl Context {
+    #[must_use]
+    pub fn nodes_swapped(mut self) -> Self {
+        if let Some((_, place @ (0 | 1), _)) = &mut self.actor {
+            *place = 1 - *place;
+        }
+        self.nodes.swap(0, 1);
+        self
+    }
+
+    pub fn phase(&self) -> Option<ActorPhase> {
+        self.actor
+            .map(|(phase, ..)| ACTOR_PHASES[usize::from(phase)])
+    }
+}
+
 impl Local {
+    #[must_use]
+    pub fn nodes_swapped(mut self) -> Self {
+        self.at.swap(0, 1);
+        if let Some((node, _)) = &mut self.leftover {
+            *node = 1 - *node;
+        }
+        if let Some(Sent {
+            node: node @ (0 | 1),
+            ..
+        }) = &mut self.call
+        {
+            *node = 1 - *node;
+        }
+        self
+    }
+
+    /// What of a volume moves its actor, or would after a verb or a fence: the
+    /// other volume and the actor see no more of it. By the phase of the actor.
+    pub fn seen(&self, phase: Option<ActorPhase>) -> Seen {
+        let is = |p: VolumePhase| self.phase == 1 + p as u8;
+        let there = self.phase != 0;
+        let attachments = || self.at.iter().filter_map(|at| at.attachment.as_ref());
+        let attached = attachments().next().is_some();
+        let ready = is(VolumePhase::Ready)
+            && attachments().any(|a| a.phase == AttachmentPhase::Attached as u8);
+        // What was attached is detached without its node.
+        let undone = |a: &Attachment| a.sent && a.node_id == 2;
+        let ends = attachments().any(|a| if a.fenced { undone(a) } else { self.known });
+        let dropped = is(VolumePhase::Intent) || (is(VolumePhase::Failed) && !self.unsure);
+        let stopped = self.stopped || attachments().any(|a| a.stopped);
+        let fenced = |n: usize| {
+            let here = self.at[n].attachment.as_ref();
+            let there = self.at[1 - n].attachment.is_some();
+            there || here.is_some_and(|a| a.phase < AttachmentPhase::Revoking as u8 || undone(a))
+        };
+        let forgotten = |n: usize| is(VolumePhase::Gone) && !self.at[1 - n].marked;
+        let bits = |all: &[bool]| all.iter().fold(0, |bits, bit| bits << 1 | u32::from(*bit));
+        match phase {
+            None | Some(ActorPhase::Resumed) => Seen {
+                alone: 0,
+                together: bits(&[there, ends]),
+            },
+            Some(ActorPhase::Suspended) => Seen {
+                alone: 0,
+                together: bits(&[there, dropped, attached]),
+            },
+            Some(ActorPhase::Resuming) => Seen {
+                alone: bits(&[there && !ready]),
+                together: bits(&[there, dropped, attached, ready, ends, stopped]),
+            },
+            Some(ActorPhase::Suspending) => Seen {
+                alone: bits(&[attached]),
+                together: bits(&[there, dropped, attached, fenced(0), fenced(1)]),
+            },
+            Some(ActorPhase::Deleting) => Seen {
+                alone: bits(&[there, attached]),
+                together: bits(&[there, attached, forgotten(0), forgotten(1)]),
+            },
+        }
+    }
+
     fn of(sim: &Sim, v: usize) -> Self {
         let thing = &sim.world.things[v];
         let record = sim.state.volumes.get(&UIDS[v]);
@@ -430,25 +503,5 @@ impl Sent {
             request: self.request.into(),
             happened: self.happened,
         }
-    }
-}
-
-/// FNV-1a with 128 bits.
-struct Print(u128);
-
-impl Hasher for Print {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
-        }
-    }
-
-    fn write_isize(&mut self, i: isize) {
-        // How an enum says which it is.
-        self.write(&[i as u8]);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 as u64
     }
 }

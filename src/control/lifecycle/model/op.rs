@@ -59,6 +59,48 @@ impl Budget {
 }
 
 impl Op {
+    /// The volume that it is about alone, if it is.
+    pub fn volume(self) -> Option<usize> {
+        match self {
+            Self::Send(v)
+            | Self::Forget(v, _)
+            | Self::Effect(v)
+            | Self::Answer(v)
+            | Self::Lose(v)
+            | Self::Refuse(v)
+            | Self::Pod(v, ..)
+            | Self::PodEnds(v, _)
+            | Self::Ghost(v, _) => Some(v.into()),
+            _ => None,
+        }
+    }
+
+    /// The same of the first volume.
+    pub fn of_first(self) -> Self {
+        self.of(0)
+    }
+
+    /// The same of the second volume.
+    pub fn of_second(self) -> Self {
+        self.of(1)
+    }
+
+    fn of(mut self, volume: u8) -> Self {
+        match &mut self {
+            Self::Send(v)
+            | Self::Forget(v, _)
+            | Self::Effect(v)
+            | Self::Answer(v)
+            | Self::Lose(v)
+            | Self::Refuse(v)
+            | Self::Pod(v, ..)
+            | Self::PodEnds(v, _)
+            | Self::Ghost(v, _) => *v = volume,
+            _ => {}
+        }
+        self
+    }
+
     /// What it costs; none: it is beyond the budget.
     pub fn pay(self, mut left: Budget) -> Option<Budget> {
         let purse = match self {

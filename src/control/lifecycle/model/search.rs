@@ -5,15 +5,10 @@
 //! with which it was reached: whatever can happen then can happen in those
 //! histories too, and no judge looks at the budget.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-};
-
 use super::{
-    code::Code,
     op::{Budget, Op},
     sim::Sim,
+    table::{Map, Pair, Table},
     world::Broken,
 };
 
@@ -47,10 +42,8 @@ pub struct Found {
 
 #[derive(Clone)]
 struct Entry {
-    code: Code,
-    print: u128,
+    key: u128,
     budget: u8,
-    op: Op,
     depth: u16,
     /// Its own number; of a candidate, that of the state before it.
     id: u32,
@@ -105,87 +98,60 @@ impl Budgets {
     }
 }
 
-/// A fingerprint is as good a hash as any.
-#[derive(Default)]
-struct Low(u64);
-
-impl Hasher for Low {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 ^= u64::from_le_bytes(word);
-        }
-    }
-
-    fn write_u128(&mut self, n: u128) {
-        self.0 = n as u64 ^ (n >> 64) as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 /// Of each state the budgets that were covered.
-type Visited = HashMap<u128, u128, BuildHasherDefault<Low>>;
+type Visited = Map<u128>;
 
 #[derive(Default)]
 struct Part {
     visited: Visited,
-    /// The way to each state: the one before it, and what happened.
-    parents: Vec<(u32, Op)>,
+    /// The way to each state: the one before it, and itself.
+    ways: Vec<(u32, u128)>,
 }
 
-fn part_of(print: u128) -> usize {
-    (print >> 64) as usize % PARTS
+fn part_of(key: u128) -> usize {
+    let [one, two] = [key as u64, (key >> 32) as u64];
+    ((one ^ two).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize % PARTS
 }
 
 /// Follows every history from there, until one breaks an invariant.
 pub fn search(start: &Sim, order: Order) -> Found {
     let budgets = Budgets::new(start.left);
-    let code = Code::of(start);
+    let table = Table::new(start);
     let first = Entry {
-        print: code.fingerprint(),
-        code,
+        key: table.pair(start).key(),
         budget: budgets.number(start.left) as u8,
-        op: Op::Die,
         depth: 0,
         id: 0,
     };
     let mut parts: [Part; PARTS] = Default::default();
-    let mut frontier = Vec::new();
-    let mut later: Vec<Vec<Entry>> = vec![Vec::new(); start.left.sum() + 1];
-    let mut depth = 0;
-    let mut looked = 0;
-    frontier.extend(insert(
-        &mut parts[part_of(first.print)],
-        vec![first],
-        &budgets,
-    ));
+    let mut frontier = insert(&mut parts[part_of(first.key)], vec![first], &budgets);
     let root = frontier[0].id;
+    let mut later: Vec<Vec<Entry>> = vec![Vec::new(); start.left.sum() + 1];
+    let mut found = Found {
+        states: 0,
+        looked: 0,
+        depth: 0,
+        frontier: 0,
+        broken: None,
+    };
     for bucket in 0..later.len() {
         frontier.append(&mut later[bucket]);
         while !frontier.is_empty() {
             let mut next = Vec::new();
-            let waiting = frontier.len();
             for (at, round) in frontier.chunks(ROUND).enumerate() {
-                looked += round.len();
-                let found = match round_of(start, round, &parts, &budgets) {
-                    Ok(found) => found,
-                    Err((from, op, broken)) => {
-                        let ways = [&parts[0].parents, &parts[1].parents];
-                        return Found {
-                            states: parts.iter().map(|p| p.visited.len()).sum(),
-                            looked,
-                            depth: depth + 1,
-                            frontier: waiting - at * ROUND,
-                            broken: Some((broken, retell(start, &ways, root, from, op))),
-                        };
+                found.looked += round.len();
+                let candidates = match round_of(&table, round, &parts, &budgets) {
+                    Ok(candidates) => candidates,
+                    Err((from, broken)) => {
+                        found.states = parts.iter().map(|p| p.visited.len()).sum();
+                        found.frontier = frontier.len() - at * ROUND;
+                        let way = retell(start, &table, &parts, root, from, broken);
+                        found.broken = Some((broken, way));
+                        return found;
                     }
                 };
-                for entry in place(&mut parts, found, &budgets) {
-                    depth = depth.max(entry.depth.into());
+                for entry in place(&mut parts, candidates, &budgets) {
+                    found.depth = found.depth.max(entry.depth.into());
                     let left = budgets.all[usize::from(entry.budget)].sum();
                     let cost = start.left.sum() - left;
                     if order == Order::Cost && cost > bucket {
@@ -198,28 +164,23 @@ pub fn search(start: &Sim, order: Order) -> Found {
             frontier = next;
         }
     }
-    Found {
-        states: parts.iter().map(|p| p.visited.len()).sum(),
-        looked,
-        depth,
-        frontier: 0,
-        broken: None,
-    }
+    found.states = parts.iter().map(|p| p.visited.len()).sum();
+    found
 }
 
 type Candidates = [Vec<Entry>; PARTS];
-type Break = (u32, Op, Broken);
+type Break = (u32, Broken);
 
 fn round_of(
-    start: &Sim,
+    table: &Table<'_>,
     round: &[Entry],
     parts: &[Part; PARTS],
     budgets: &Budgets,
 ) -> Result<Vec<Candidates>, Break> {
     let size = round.len().div_ceil(PARTS);
     std::thread::scope(|scope| {
-        let expand = |some| scope.spawn(move || follow(start, some, parts, budgets));
-        let tasks: Vec<_> = round.chunks(size).map(expand).collect();
+        let follow = |some| scope.spawn(move || follow(table, some, parts, budgets));
+        let tasks: Vec<_> = round.chunks(size).map(follow).collect();
         let results = tasks
             .into_iter()
             .map(|t| t.join().expect("no judge panics"));
@@ -228,33 +189,32 @@ fn round_of(
 }
 
 fn follow(
-    start: &Sim,
+    table: &Table<'_>,
     some: &[Entry],
     parts: &[Part; PARTS],
     budgets: &Budgets,
 ) -> Result<Candidates, Break> {
     let mut found = Candidates::default();
-    let covered = |print: u128| parts[part_of(print)].visited.get(&print).copied();
+    let covered = |key: u128| parts[part_of(key)].visited.get(&key).copied();
     for entry in some {
         let number = usize::from(entry.budget);
-        if budgets.larger(covered(entry.print).unwrap_or_default(), number) {
+        if budgets.larger(covered(entry.key).unwrap_or_default(), number) {
             continue;
         }
-        let sim = entry.code.expand(budgets.all[number], start);
-        for op in sim.ops() {
-            let mut next = sim.clone();
-            next.apply(op).map_err(|broken| (entry.id, op, broken))?;
-            let code = Code::of(&next);
-            let print = code.fingerprint();
-            let budget = budgets.number(next.left);
-            if covered(print).is_some_and(|c| c >> budget & 1 == 1) {
+        let next = table.next(Pair::of_key(entry.key));
+        let next = next.map_err(|broken| (entry.id, broken))?;
+        for (op, outcome) in next {
+            let Some(left) = op.pay(budgets.all[number]) else {
+                continue;
+            };
+            let key = outcome.map_err(|broken| (entry.id, broken))?.key();
+            let budget = budgets.number(left);
+            if covered(key).is_some_and(|c| c >> budget & 1 == 1) {
                 continue;
             }
-            found[part_of(print)].push(Entry {
-                code,
-                print,
+            found[part_of(key)].push(Entry {
+                key,
                 budget: budget as u8,
-                op,
                 depth: entry.depth + 1,
                 id: entry.id,
             });
@@ -286,50 +246,62 @@ fn insert(part: &mut Part, candidates: Vec<Entry>, budgets: &Budgets) -> Vec<Ent
     let mut new = Vec::new();
     for mut entry in candidates {
         let number = usize::from(entry.budget);
-        let covered = part.visited.entry(entry.print).or_default();
+        let covered = part.visited.entry(entry.key).or_default();
         if *covered >> number & 1 == 1 {
             continue;
         }
         *covered |= budgets.within[number];
-        let id = part.parents.len() * PARTS + part_of(entry.print);
-        part.parents.push((entry.id, entry.op));
+        let id = part.ways.len() * PARTS + part_of(entry.key);
+        part.ways.push((entry.id, entry.key));
         entry.id = u32::try_from(id).expect("fewer states than that fit in memory");
         new.push(entry);
     }
     new
 }
 
-/// The history with the names of its first state: codes have other names.
-fn retell(start: &Sim, ways: &[&Vec<(u32, Op)>; PARTS], root: u32, from: u32, last: Op) -> Vec<Op> {
-    let mut coded = vec![last];
+/// The history with the names of its first state: those that stand for others
+/// have other names.
+fn retell(
+    start: &Sim,
+    table: &Table<'_>,
+    parts: &[Part; PARTS],
+    root: u32,
+    from: u32,
+    broken: Broken,
+) -> Vec<Op> {
+    let mut states = Vec::new();
     let mut id = from;
     while id != root {
-        let (before, op) = ways[id as usize % PARTS][id as usize / PARTS];
-        coded.push(op);
+        let (before, key) = parts[id as usize % PARTS].ways[id as usize / PARTS];
+        states.push(key);
         id = before;
     }
-    let run = |sim: &Sim, op: Op| {
-        let mut next = sim.clone();
-        let broken = next.apply(op).err();
-        (broken, broken.is_none().then(|| Code::of(&next)), next)
-    };
-    let mut named = start.clone();
-    let mut history = Vec::new();
-    for op in coded.into_iter().rev() {
-        let canonical = Code::of(&named).expand(named.left, start);
-        let (broken, code, _) = run(&canonical, op);
-        let same = |o: &Op| {
-            let (b, c, _) = run(&named, *o);
-            (b, c) == (broken, code) && o.pay(named.left) == op.pay(named.left)
-        };
-        let op = named.ops().into_iter().find(same);
-        let op = op.unwrap_or_else(|| {
-            panic!(
-                "{op:?} ({broken:?}) of {canonical:?} is not possible in {named:?}, by {history:?}"
-            )
-        });
-        history.push(op);
-        named = run(&named, op).2;
+    let mut named = vec![(start.clone(), Vec::new())];
+    // A state is reached by every event that leads to it, whatever it cost.
+    for key in states.into_iter().rev() {
+        let mut next: Vec<(Sim, Vec<Op>)> = Vec::new();
+        for (sim, history) in &named {
+            for op in sim.ops() {
+                let mut after = sim.clone();
+                if after.act(op).is_err() || table.pair(&after).key() != key {
+                    continue;
+                }
+                if next.iter().all(|(other, _)| other.left != after.left) {
+                    next.push((after, history.iter().copied().chain([op]).collect()));
+                }
+            }
+        }
+        named = next;
     }
-    history
+    let mut histories = named.into_iter();
+    let told = histories.find_map(|(sim, mut history)| {
+        if sim.check_rest() == Err(broken) {
+            return Some(history);
+        }
+        let last = sim.ops().into_iter();
+        let breaks = |op: &Op| sim.clone().act(*op) == Err(broken);
+        history.push(last.into_iter().find(breaks)?);
+        Some(history)
+    });
+    told.expect("a state and the one that stands for it have the same futures")
 }

@@ -194,6 +194,12 @@ impl Sim {
     }
 
     pub fn apply(&mut self, op: Op) -> Judged {
+        self.act(op)?;
+        self.check_rest()
+    }
+
+    /// What happens, judged but for what is left when nothing more happens.
+    pub fn act(&mut self, op: Op) -> Judged {
         self.left = op
             .pay(self.left)
             .expect("only what is possible is asked for");
@@ -272,7 +278,7 @@ impl Sim {
         if was == Some(ActorPhase::Resuming) && self.phase() == Some(ActorPhase::Resumed) {
             self.grant()?;
         }
-        self.check_rest()
+        Ok(())
     }
 
     fn plant(&mut self, at: fn(Bug, &mut State)) {
@@ -440,12 +446,16 @@ impl Sim {
 
     /// Whether nothing is under way and nothing can be sent.
     pub fn is_at_rest(&self) -> bool {
-        self.calls == [None, None] && self.planned() == [None, None]
+        self.rests(0) && self.rests(1)
+    }
+
+    pub fn rests(&self, v: usize) -> bool {
+        self.calls[v].is_none() && self.planned()[v].is_none()
     }
 
     /// Where nothing is under way, the driver holds what the records say, and
     /// nothing waits but for a node, a pod or a verb.
-    fn check_rest(&self) -> Judged {
+    pub fn check_rest(&self) -> Judged {
         if !self.is_at_rest() {
             return Ok(());
         }
