@@ -151,25 +151,23 @@ fn stop(stopped: bool) -> Option<Trouble> {
 }
 
 impl Code {
-    /// The code of a state, the same for all that differ in names only.
-    pub fn of(sim: &Sim) -> Self {
-        let plain = Self::plain(sim);
+    /// The one of the four that differ in names only which stands for all.
+    #[must_use]
+    pub fn least(self) -> Self {
         let swapped = Self {
-            context: plain.context.nodes_swapped(),
-            volumes: plain.volumes.map(Local::nodes_swapped),
+            context: self.context.nodes_swapped(),
+            volumes: self.volumes.map(Local::nodes_swapped),
         };
-        let mut least = plain;
-        for code in [plain, swapped] {
-            least = least.min(code);
-            least = least.min(Self {
-                volumes: [code.volumes[1], code.volumes[0]],
-                ..code
-            });
+        let mut least = self;
+        for code in [self, swapped] {
+            let [one, two] = code.volumes;
+            let volumes = [one.min(two), one.max(two)];
+            least = least.min(Self { volumes, ..code });
         }
         least
     }
 
-    /// The same with the names that it has.
+    /// The code of a state, with the names that it has.
     pub fn plain(sim: &Sim) -> Self {
         let actor = sim.state.actor.as_ref().map(|actor| {
             let place = actor.placement.as_ref();

@@ -53,6 +53,24 @@ impl Budget {
             && self.nodes <= other.nodes
     }
 
+    /// All that are.
+    pub fn within(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        for verbs in 0..=self.verbs {
+            for deaths in 0..=self.deaths {
+                for lost in 0..=self.lost {
+                    all.extend((0..=self.nodes).map(|nodes| Self {
+                        verbs,
+                        deaths,
+                        lost,
+                        nodes,
+                    }));
+                }
+            }
+        }
+        all
+    }
+
     pub fn sum(&self) -> usize {
         (self.verbs + self.deaths + self.lost + self.nodes) as usize
     }

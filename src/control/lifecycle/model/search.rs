@@ -5,7 +5,10 @@
 //! with which it was reached: whatever can happen then can happen in those
 //! histories too, and no judge looks at the budget.
 
+use std::collections::HashSet;
+
 use super::{
+    code::Code,
     op::{Budget, Op},
     sim::Sim,
     table::{Map, Pair, Table},
@@ -57,19 +60,7 @@ struct Budgets {
 
 impl Budgets {
     fn new(most: Budget) -> Self {
-        let mut all = Vec::new();
-        for verbs in 0..=most.verbs {
-            for deaths in 0..=most.deaths {
-                for lost in 0..=most.lost {
-                    all.extend((0..=most.nodes).map(|nodes| Budget {
-                        verbs,
-                        deaths,
-                        lost,
-                        nodes,
-                    }));
-                }
-            }
-        }
+        let all = most.within();
         assert!(all.len() <= 128, "a word has a bit for each budget");
         let within = |large: &Budget| {
             let bits = all.iter().enumerate().filter(|(_, b)| b.is_within(large));
@@ -80,8 +71,10 @@ impl Budgets {
     }
 
     fn number(&self, budget: Budget) -> usize {
-        let at = self.all.iter().position(|b| *b == budget);
-        at.expect("nothing gives budget back")
+        let most = self.all[self.all.len() - 1];
+        let at = budget.verbs * (most.deaths + 1) + budget.deaths;
+        let at = at * (most.lost + 1) + budget.lost;
+        (at * (most.nodes + 1) + budget.nodes) as usize
     }
 
     /// Whether a larger one is among these.
@@ -115,8 +108,27 @@ fn part_of(key: u128) -> usize {
 
 /// Follows every history from there, until one breaks an invariant.
 pub fn search(start: &Sim, order: Order) -> Found {
-    let budgets = Budgets::new(start.left);
+    explore(start, order, &Table::new(start)).0
+}
+
+/// Every state that is reached, with every budget that may be left there.
+pub fn reached(start: &Sim, order: Order) -> HashSet<(Code, Budget)> {
     let table = Table::new(start);
+    let (found, parts) = explore(start, order, &table);
+    assert!(found.broken.is_none(), "{:?}", found.broken);
+    let budgets = Budgets::new(start.left).all;
+    let mut all = HashSet::new();
+    for (key, covered) in parts.iter().flat_map(|p| &p.visited) {
+        let code = table.code(Pair::of_key(*key)).least();
+        let left = budgets.iter().enumerate();
+        let left = left.filter(|(at, _)| covered >> at & 1 == 1);
+        all.extend(left.map(|(_, budget)| (code, *budget)));
+    }
+    all
+}
+
+fn explore(start: &Sim, order: Order, table: &Table<'_>) -> (Found, [Part; PARTS]) {
+    let budgets = Budgets::new(start.left);
     let first = Entry {
         key: table.pair(start).key(),
         budget: budgets.number(start.left) as u8,
@@ -140,14 +152,14 @@ pub fn search(start: &Sim, order: Order) -> Found {
             let mut next = Vec::new();
             for (at, round) in frontier.chunks(ROUND).enumerate() {
                 found.looked += round.len();
-                let candidates = match round_of(&table, round, &parts, &budgets) {
+                let candidates = match round_of(table, round, &parts, &budgets) {
                     Ok(candidates) => candidates,
                     Err((from, broken)) => {
                         found.states = parts.iter().map(|p| p.visited.len()).sum();
                         found.frontier = frontier.len() - at * ROUND;
-                        let way = retell(start, &table, &parts, root, from, broken);
+                        let way = retell(start, table, &parts, root, from, broken);
                         found.broken = Some((broken, way));
-                        return found;
+                        return (found, parts);
                     }
                 };
                 for entry in place(&mut parts, candidates, &budgets) {
@@ -165,7 +177,7 @@ pub fn search(start: &Sim, order: Order) -> Found {
         }
     }
     found.states = parts.iter().map(|p| p.visited.len()).sum();
-    found
+    (found, parts)
 }
 
 type Candidates = [Vec<Entry>; PARTS];
