@@ -11,6 +11,7 @@ mod code;
 mod histories;
 mod lives;
 mod op;
+mod records;
 mod reduction;
 mod search;
 mod sim;

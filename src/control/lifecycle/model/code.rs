@@ -12,6 +12,8 @@
 //!
 //! `reduction.rs` compares all this with a search that leaves nothing out.
 
+mod seen;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock},
@@ -19,8 +21,8 @@ use std::{
 
 use super::{
     super::*,
-    lives,
     op::Budget,
+    records,
     sim::{Call, NODE_IDS, NODES, NOW, Sim, UIDS, index, key, placement},
     world::{Life, Thing, World},
 };
@@ -83,15 +85,6 @@ struct Attachment {
     stopped: bool,
 }
 
-/// See [`Local::seen`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// By what happens to the other volume alone.
-    pub alone: u32,
-    /// By what happens to both.
-    pub together: u32,
-}
-
 /// A state without its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Code {
@@ -131,9 +124,9 @@ const ACTOR_PHASES: [ActorPhase; 5] = [
     ActorPhase::Deleting,
 ];
 
-static ACTOR: LazyLock<ActorRecord> = LazyLock::new(lives::actor);
+static ACTOR: LazyLock<ActorRecord> = LazyLock::new(records::actor);
 static VOLUMES: LazyLock<[VolumeRecord; 2]> =
-    LazyLock::new(|| [1, 2].map(|n| lives::volume(n, ReclaimPolicy::Delete, false)));
+    LazyLock::new(|| [1, 2].map(|n| records::volume(n, ReclaimPolicy::Delete, false)));
 
 fn stopped(trouble: &Option<Trouble>) -> bool {
     trouble.as_ref().is_some_and(|t| t.next_try.is_none())
@@ -254,51 +247,6 @@ impl Local {
             *node = 1 - *node;
         }
         self
-    }
-
-    /// What of a volume moves its actor, or would after a verb or a fence: the
-    /// other volume and the actor see no more of it. By the phase of the actor.
-    pub fn seen(&self, phase: Option<ActorPhase>) -> Seen {
-        let is = |p: VolumePhase| self.phase == 1 + p as u8;
-        let there = self.phase != 0;
-        let attachments = || self.at.iter().filter_map(|at| at.attachment.as_ref());
-        let attached = attachments().next().is_some();
-        let ready = is(VolumePhase::Ready)
-            && attachments().any(|a| a.phase == AttachmentPhase::Attached as u8);
-        // What was attached is detached without its node.
-        let undone = |a: &Attachment| a.sent && a.node_id == 2;
-        let ends = attachments().any(|a| if a.fenced { undone(a) } else { self.known });
-        let dropped = is(VolumePhase::Intent) || (is(VolumePhase::Failed) && !self.unsure);
-        let stopped = self.stopped || attachments().any(|a| a.stopped);
-        let fenced = |n: usize| {
-            let here = self.at[n].attachment.as_ref();
-            let there = self.at[1 - n].attachment.is_some();
-            there || here.is_some_and(|a| a.phase < AttachmentPhase::Revoking as u8 || undone(a))
-        };
-        let forgotten = |n: usize| is(VolumePhase::Gone) && !self.at[1 - n].marked;
-        let bits = |all: &[bool]| all.iter().fold(0, |bits, bit| bits << 1 | u32::from(*bit));
-        match phase {
-            None | Some(ActorPhase::Resumed) => Seen {
-                alone: 0,
-                together: bits(&[there, ends]),
-            },
-            Some(ActorPhase::Suspended) => Seen {
-                alone: 0,
-                together: bits(&[there, dropped, attached]),
-            },
-            Some(ActorPhase::Resuming) => Seen {
-                alone: bits(&[there && !ready]),
-                together: bits(&[there, dropped, attached, ready, ends, stopped]),
-            },
-            Some(ActorPhase::Suspending) => Seen {
-                alone: bits(&[attached]),
-                together: bits(&[there, dropped, attached, fenced(0), fenced(1)]),
-            },
-            Some(ActorPhase::Deleting) => Seen {
-                alone: bits(&[there, attached]),
-                together: bits(&[there, attached, forgotten(0), forgotten(1)]),
-            },
-        }
     }
 
     fn of(sim: &Sim, v: usize) -> Self {

@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     super::*,
     bugs::Bug,
-    lives,
     op::{Budget, Op},
+    records,
     world::{Broken, Judged, Life, World},
 };
 use crate::{
@@ -73,8 +73,8 @@ pub fn placement(n: usize) -> Placement {
 impl Sim {
     /// An actor that was just created, with so many volumes.
     pub fn new(volumes: usize, attaches: bool, left: Budget, bug: Option<Bug>) -> Self {
-        let actor = lives::actor();
-        let volumes = (1..=volumes).map(|n| lives::volume(n, ReclaimPolicy::Delete, false));
+        let actor = records::actor();
+        let volumes = (1..=volumes).map(|n| records::volume(n, ReclaimPolicy::Delete, false));
         let volumes = volumes.map(|v| (v.uid.clone(), v)).collect();
         Self {
             state: Arc::new(State {
