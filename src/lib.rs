@@ -60,6 +60,7 @@ pub mod model;
 pub mod node;
 pub mod nri;
 pub mod nri_plugin;
+pub mod oci;
 pub mod proto;
 pub mod rpc;
 pub mod run;

@@ -66,12 +66,17 @@ pub(super) fn admit(
             sandbox: sandbox.id.clone(),
         }
     } else {
-        Scope::Member {
-            runtime: runtime.clone(),
-            sandbox: sandbox.id.clone(),
-            actor: grant.actor.uid.clone(),
-            generation: grant.generation(),
-        }
+        member_scope(runtime, &sandbox.id, &grant)
     };
     Ok(Some(Admitted { grant, scope }))
+}
+
+/// The scope of a grant that a container carries itself.
+pub(super) fn member_scope(runtime: &RuntimeId, sandbox: &str, grant: &Grant) -> Scope {
+    Scope::Member {
+        runtime: runtime.clone(),
+        sandbox: sandbox.to_owned(),
+        actor: grant.actor.uid.clone(),
+        generation: grant.generation(),
+    }
 }
