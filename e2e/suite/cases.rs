@@ -6,6 +6,7 @@ mod data;
 mod delete;
 mod driver_down;
 mod group;
+mod guard;
 mod hostpath;
 mod late;
 mod many;
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Case> {
         plain::cases(),
         data::cases(),
         group::cases(),
+        guard::cases(),
         raw::cases(),
         warm::cases(),
         annotations::cases(),

@@ -33,7 +33,13 @@ impl<'n> Site<'n> {
     /// Over a node where nothing of ours runs yet, and a second one with this
     /// version of containerd.
     pub(crate) fn start(a: &'n mut Node, version: &str) -> Self {
-        let b = Node::start(version, Options { driver: None });
+        let b = Node::start(
+            version,
+            Options {
+                driver: None,
+                guard: false,
+            },
+        );
         let dir = a.dir.clone();
         let mut command = testkit("testkit-csi");
         command.args(["--name", DRIVER, "--attach", "--controller"]);

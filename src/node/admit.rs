@@ -43,6 +43,8 @@ pub(super) fn admit(
     };
     let (presented, whole_sandbox) = match (of_pod, of_container) {
         (None, None) => return Ok(None),
+        // A runtime that passes the pod's on shows them on each container too.
+        (Some(presented), Some(passed_on)) if presented == passed_on => (presented, true),
         (Some(_), Some(_)) => {
             return Err(Error::invalid(
                 "both the pod and the container carry actor-volumes.dev annotations: put them on one of the two",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ContainerSpec;
+use super::{ContainerSpec, spec::CONTAINER_NAME};
 use crate::{
     api::annotation,
     delivery::{self, Spec},
@@ -12,7 +12,6 @@ use crate::{
 
 /// containerd's CRI annotates every container so.
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
-const CONTAINER_NAME: &str = "io.kubernetes.cri.container-name";
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 const SANDBOX_NAME: &str = "io.kubernetes.cri.sandbox-name";
 const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";

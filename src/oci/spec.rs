@@ -16,6 +16,9 @@ use crate::{
     error::{Error, Result},
 };
 
+/// Of containerd's CRI.
+pub(super) const CONTAINER_NAME: &str = "io.kubernetes.cri.container-name";
+
 /// A config.json is some kilobytes, with a large environment some megabytes.
 pub const MAX_CONFIG_BYTES: u64 = 16 << 20;
 
@@ -26,6 +29,13 @@ pub struct ContainerSpec {
     pub annotations: BTreeMap<String, String>,
     /// Mounts and devices.
     pub spec: Spec,
+}
+
+impl ContainerSpec {
+    /// The container's name in its pod.
+    pub fn name(&self) -> Option<&str> {
+        self.annotations.get(CONTAINER_NAME).map(String::as_str)
+    }
 }
 
 /// Reads `<bundle>/config.json`.

@@ -96,12 +96,12 @@ fn copy(error: &Error) -> Error {
 type Refused = (String, Error);
 
 fn check(id: &str, bundle: &Path, settings: &GuardSettings) -> Result<(), Refused> {
-    let refused = |e: Error| (id.to_owned(), e);
-    let spec = oci::read(bundle).map_err(refused)?;
+    let spec = oci::read(bundle).map_err(|e| (id.to_owned(), e))?;
+    let name = spec.name().unwrap_or(id).to_owned();
+    let refused = |e: Error| (name.clone(), e);
     let Some(asked) = oci::question(id, spec).map_err(refused)? else {
         return Ok(());
     };
-    let name = asked.name.clone();
     let request = request(asked).map_err(refused)?;
     runtime(Threads::One)
         .and_then(|runtime| {
@@ -111,7 +111,7 @@ fn check(id: &str, bundle: &Path, settings: &GuardSettings) -> Result<(), Refuse
                 request,
             ))
         })
-        .map_err(|e| (name, e))
+        .map_err(refused)
 }
 
 fn request(asked: Question) -> Result<CheckContainerRequest> {

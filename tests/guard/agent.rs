@@ -3,13 +3,15 @@
 //! place.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use actor_volumes::{
     delivery,
-    model::{Generation, SandboxView, VolumeMode},
+    model::{ContainerView, Generation, SandboxView, VolumeMode},
     node::AgentService,
     proto::api::agent_server::AgentServer,
     transport,
@@ -178,6 +180,34 @@ async fn a_grant_that_is_over_between_the_plugin_and_the_runtime_is_refused() {
     let gone = guarded.create(&sandbox, "c1", &right).await;
     gone.is_refused("was not given to this container");
     guarded.node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: run by make test"]
+async fn annotations_that_the_runtime_passes_on_to_containers_are_still_the_pods() {
+    let node = Node::start().await;
+    let sandbox = node.sandbox("s1", 1);
+    let target = node.create_until(&sandbox, "c1").await;
+    let create = async |id: &str, annotations: &BTreeMap<String, String>| {
+        let container = ContainerView {
+            id: id.into(),
+            sandbox: "s1".into(),
+            name: "agent".into(),
+            annotations: annotations.clone(),
+            mounts: Vec::new(),
+        };
+        let until = Instant::now() + Duration::from_secs(2);
+        let created = node.agent.container_created(&sandbox, &container, until);
+        created.await
+    };
+    let given = create("c2", &sandbox.annotations).await.unwrap();
+    assert_eq!(given.mounts[0].source, target, "the scope is the sandbox");
+    let others = node.sandbox("s1", 2).annotations;
+    let refused = create("c3", &others).await.unwrap_err().full_message();
+    assert!(refused.contains("on one of the two"), "{refused}");
+    node.runs("s1", "c1", false);
+    node.end("s1", "c2");
+    node.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
