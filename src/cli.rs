@@ -5,6 +5,7 @@
 //! status is 0, 2 for a wrong command line, else that of the error's kind.
 
 mod actor;
+mod doctor;
 mod driver;
 mod file;
 mod helper;
@@ -26,6 +27,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
+pub use doctor::{Doctor, Facts, Place, RuntimeSettings, judge};
 pub use helper::Helper;
 pub use node::NodeCommand;
 pub use runtime::Runtime;
@@ -71,6 +73,13 @@ pub enum Command {
     ///
     /// Example: actor-volumes local-driver --socket /run/csi/local.sock --root /srv/volumes
     LocalDriver(LocalDriver),
+    /// Look at this node: whether all is as it must be, and what to do where not.
+    ///
+    /// It changes nothing, and works without the daemon too. Exit status: 0 nothing
+    /// has failed, 1 something has.
+    ///
+    /// Example: actor-volumes doctor
+    Doctor(Doctor),
     /// Print or check a configuration file.
     ///
     /// Example: actor-volumes config --check /etc/actor-volumes/config.toml
@@ -223,6 +232,7 @@ mod tests {
             "actor delete a/b --wait --timeout 30",
             "runtime --guard -- --root /r create --bundle /b c1",
             "runtime --guard --runtime /usr/bin/crun --config /c -- state c1",
+            "doctor --config /c -o json",
             "store check /s/control.redb -o json",
             "store check --repair-indexes /s/control.redb",
             "store export /s/control.redb --with-contexts",

@@ -34,3 +34,4 @@ pub use helper::HelperAnswer;
 pub use layout::Layout;
 pub use record::{Phase, Publication, Staging, VolumeRecord};
 pub use service::AgentService;
+pub use strays::strays;

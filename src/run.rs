@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The composition root: the only place that knows all rooms.
 
+mod doctor;
 mod guard;
 mod helper;
 mod node;
@@ -83,6 +84,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             }
             None => print!("{}", Config::print_default()),
         },
+        Command::Doctor(options) => {
+            return runtime(Threads::One)?.block_on(doctor::doctor(&options));
+        }
         Command::Store(command) => store::run(&command)?,
         Command::Runtime(options) => return Ok(guard::guard(&guard::Place::of(options))),
         Command::Helper(what) => return Ok(helper::help(&what)),

@@ -4,6 +4,7 @@
 mod annotations;
 mod data;
 mod delete;
+mod doctor;
 mod driver_down;
 mod group;
 mod guard;
@@ -35,6 +36,7 @@ pub(crate) fn all() -> Vec<Case> {
         slow::cases(),
         pace::cases(),
         driver_down::cases(),
+        doctor::cases(),
         restart::cases(),
         late::cases(),
         many::cases(),

@@ -3,11 +3,15 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
 };
 
-use super::{Agent, proof};
-use crate::host::mountinfo::{self, Mount};
+use super::{Agent, Layout, proof};
+use crate::{
+    error::{Error, Result},
+    host::mountinfo::{self, Mount},
+};
 
 /// The mount points, for people. Where the mount table cannot be read, that is
 /// what is told.
@@ -24,6 +28,22 @@ pub(super) async fn find(agent: &Agent) -> Vec<String> {
         Ok(Err(e)) => vec![format!("the mount table cannot be read: {e}")],
         Err(e) => vec![e.full_message()],
     }
+}
+
+/// The same without a node agent, by the names of the records.
+pub fn strays(layout: &Layout) -> Result<Vec<String>> {
+    let failed = |what: &Path, e| {
+        Error::internal(format!("cannot look at {}", what.display())).with_source(e)
+    };
+    let mut known = BTreeSet::new();
+    for entry in fs::read_dir(layout.records()).map_err(|e| failed(layout.records(), e))? {
+        let name = entry.map_err(|e| failed(layout.records(), e))?.file_name();
+        let stem = Path::new(&name).file_stem().unwrap_or_default();
+        known.insert(stem.to_string_lossy().into_owned());
+    }
+    let table = mountinfo::own().map_err(|e| failed(Path::new("the mount table"), e))?;
+    let strays = below(&table, layout.mount_root(), &known).into_iter();
+    Ok(strays.map(|m| m.display().to_string()).collect())
 }
 
 /// The mount points below the root whose first part is none of these names.

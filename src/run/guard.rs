@@ -65,6 +65,12 @@ impl Place {
     }
 }
 
+/// Whether a BinaryName of containerd is the guard.
+pub(super) fn is_guard(binary: &str) -> bool {
+    let path = Path::new(binary);
+    path.file_name() == Some(NAME.as_ref()) && path.metadata().is_ok_and(|m| m.is_file())
+}
+
 /// Becomes the real runtime, or gives the exit status of a refusal.
 pub(super) fn guard(place: &Place) -> ExitCode {
     let command = Command::read(&place.arguments);
@@ -166,7 +172,7 @@ fn become_runtime(named: &Path, arguments: &[OsString]) -> Refused {
 
 /// The real runtime's path. Never the guard itself, which would call itself for
 /// ever.
-fn find(named: &Path) -> Result<PathBuf> {
+pub(super) fn find(named: &Path) -> Result<PathBuf> {
     let own = fs::metadata("/proc/self/exe")
         .map(|m| (m.dev(), m.ino()))
         .ok();
