@@ -110,9 +110,10 @@ impl AgentService {
 
 /// Whether the driver answers.
 async fn ask(driver: Arc<Driver>) -> AgentDriver {
-    let problem = match tokio::time::timeout(DRIVER_WITHIN, driver.capabilities()).await {
-        Ok(Ok(_)) => String::new(),
-        Ok(Err(e)) => e.to_string(),
+    let problem = match tokio::time::timeout(DRIVER_WITHIN, driver.status()).await {
+        Ok(status) if status.ready => String::new(),
+        Ok(status) if status.message.is_empty() => "it says that it is not ready".to_owned(),
+        Ok(status) => status.message,
         Err(_) => format!("it does not answer within {DRIVER_WITHIN:?}"),
     };
     AgentDriver {

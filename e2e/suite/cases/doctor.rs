@@ -40,13 +40,12 @@ fn doctor(node: &Node) -> (BTreeMap<String, String>, i32) {
         .expect("our binary runs");
     let findings: Vec<serde_json::Value> =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
-    let mut levels = BTreeMap::new();
+    let mut levels: BTreeMap<String, String> = BTreeMap::new();
     for found in findings {
         let word = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
         let rank = |level: &str| ["ok", "warn", "fail"].iter().position(|l| *l == level);
         let level = levels.entry(word("check")).or_insert_with(|| "ok".into());
         if rank(&word("level")) > rank(level) {
-            eprintln!("{found}");
             *level = word("level");
         }
     }
