@@ -8,6 +8,7 @@ mod doctor;
 mod driver_down;
 mod group;
 mod guard;
+mod guard_crun;
 mod hostpath;
 mod late;
 mod many;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Vec<Case> {
         data::cases(),
         group::cases(),
         guard::cases(),
+        guard_crun::cases(),
         raw::cases(),
         warm::cases(),
         annotations::cases(),

@@ -56,8 +56,10 @@ impl SpecMount {
     /// The last word counts.
     fn is_read_only(&self) -> bool {
         let words = self.options.iter().map(String::as_str);
-        let last = words.filter(|o| matches!(*o, "ro" | "rro" | "rw" | "rrw"));
-        matches!(last.last(), Some("ro" | "rro"))
+        let last = words
+            .rev()
+            .find(|o| matches!(*o, "ro" | "rro" | "rw" | "rrw"));
+        matches!(last, Some("ro" | "rro"))
     }
 }
 

@@ -20,6 +20,9 @@ use prometheus_client::{
 use super::{Population, Usage};
 use crate::error::Kind;
 
+/// Sets what there is, before each look.
+type BeforeLook = Box<dyn Fn(&Population) + Send + Sync>;
+
 /// The metrics of one process.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -36,7 +39,7 @@ pub struct Metrics {
     stuck: Gauge,
     usage: Usage,
     population: Population,
-    before_look: OnceLock<Box<dyn Fn(&Population) + Send + Sync>>,
+    before_look: OnceLock<BeforeLook>,
     nodes: Family<StateLabels, Gauge>,
     doubles: Gauge,
     /// Whether there is no NRI to be ready for.

@@ -79,7 +79,7 @@ async fn what_the_plugin_gave_passes_and_nothing_like_it_does() {
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let right = bind("/my-data", &target, &options);
     guarded
-        .create(&sandbox, "c1", &[right.clone()])
+        .create(&sandbox, "c1", std::slice::from_ref(&right))
         .await
         .is_made();
 
@@ -112,7 +112,9 @@ async fn what_the_plugin_gave_passes_and_nothing_like_it_does() {
             .is_refused(why);
     }
     // Another container has not been given it.
-    let other = guarded.create(&sandbox, "c2", &[right.clone()]).await;
+    let other = guarded
+        .create(&sandbox, "c2", std::slice::from_ref(&right))
+        .await;
     other.is_refused("was not given to this container");
     // Nor has one in another sandbox, of the same grant.
     let elsewhere = node.sandbox("s2", 1);
