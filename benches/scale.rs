@@ -5,6 +5,8 @@
 //!
 //! `cargo bench --bench scale`; `AV_ACTORS` for another number.
 
+#![allow(clippy::unwrap_used)] // a benchmark fails by panicking
+
 #[path = "../tests/store/sample.rs"]
 mod sample;
 

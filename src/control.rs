@@ -45,6 +45,7 @@ mod suspend;
 mod template;
 mod template_status;
 mod tombstones;
+mod untold;
 mod update;
 mod view;
 mod watch;
@@ -55,6 +56,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use counts::CountsView;
@@ -124,6 +126,8 @@ pub struct Control {
     counts: counts::Counts,
     watchers: watch::Hub,
     repairs: reconcile::Counters,
+    /// Wakes whoever tells nodes of deleted volumes.
+    untold: Notify,
     cells: cells::Cells,
     /// Retained volumes that are being deleted, without an actor.
     alone: Mutex<HashMap<VolumeUid, Arc<Cell>>>,
@@ -162,6 +166,7 @@ impl Control {
             counts: loaded.counts,
             watchers: watch::Hub::default(),
             repairs: reconcile::Counters::default(),
+            untold: Notify::new(),
             cells: cells::Cells::default(),
             alone: Mutex::default(),
             grants: RwLock::default(),
@@ -223,6 +228,10 @@ impl Control {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             stop.run_until_cancelled(reconciler.reconcile()).await;
+        });
+        let (teller, stop) = (self.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(teller.tell_the_untold()).await;
         });
     }
 

@@ -78,6 +78,7 @@ impl Control {
         all_after: &State,
     ) {
         self.counts.follow(all_before, all_after);
+        self.hint_untold(all_before, all_after);
         for (actor, volume) in self.limits.follow(before, after) {
             self.wake(actor, volume);
         }
@@ -257,7 +258,7 @@ impl Control {
         hit(points, 2);
     }
 
-    fn pause(&self, failures: u32) -> Duration {
+    pub(super) fn pause(&self, failures: u32) -> Duration {
         self.settings.pace.pause(failures, fastrand::f64())
     }
 
@@ -332,6 +333,21 @@ fn crash_points(step: &Step) -> Option<[CrashPoint; 3]> {
             Point::ControllerPublishAnswered,
             Point::ControllerPublishRecorded,
         ]),
+        Step::Revoke { .. } => Some([
+            Point::RevokeIntended,
+            Point::RevokeAnswered,
+            Point::RevokeRecorded,
+        ]),
+        Step::Expand { .. } => Some([
+            Point::ExpandIntended,
+            Point::ExpandAnswered,
+            Point::ExpandRecorded,
+        ]),
+        Step::ExpandNode { .. } => Some([
+            Point::NodeExpandIntended,
+            Point::NodeExpandAnswered,
+            Point::NodeExpandRecorded,
+        ]),
         Step::Detach { .. } => Some([
             Point::ControllerUnpublishIntended,
             Point::ControllerUnpublishAnswered,
@@ -342,7 +358,10 @@ fn crash_points(step: &Step) -> Option<[CrashPoint; 3]> {
             Point::DeleteAnswered,
             Point::DeleteRecorded,
         ]),
-        _ => None,
+        Step::Prepare { .. }
+        | Step::Locate { .. }
+        | Step::AwaitRelease { .. }
+        | Step::DetachAgain { .. } => None,
     }
 }
 

@@ -84,7 +84,7 @@ mod tests {
             expect: None,
             value: Some(value.to_vec()),
         };
-        let batch = [write("tombstone/a", value), write("tombstone/b", b"{")];
+        let batch = [write("template/a", value), write("template/b", b"{")];
         store.write(&batch).unwrap();
         let lines = |with| {
             let mut lines = Vec::new();

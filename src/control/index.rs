@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::{
-    record::{self, ActorPhase, ActorRecord, AttachmentRecord, VolumePhase, VolumeRecord, key},
+    record::{
+        self, ActorPhase, ActorRecord, AttachmentRecord, Tombstone, VolumePhase, VolumeRecord, key,
+    },
     rollout,
 };
 use crate::{
@@ -33,6 +35,9 @@ pub const ACTOR_VOLUMES: &str = "actor-volume/";
 /// Attachments by node.
 pub const NODE_ATTACHMENTS: &str = "node-attachment/";
 
+/// Deleted volumes that a node is yet to forget.
+pub const UNTOLD: &str = "untold/";
+
 /// The volumes of an actor.
 pub fn volumes_of(actor: &ActorUid) -> String {
     format!("{ACTOR_VOLUMES}{actor}/")
@@ -40,6 +45,10 @@ pub fn volumes_of(actor: &ActorUid) -> String {
 /// The attachments of a node.
 pub fn attachments_of(node: &NodeName) -> String {
     format!("{NODE_ATTACHMENTS}{node}/")
+}
+/// The deleted volumes that a node is yet to forget.
+pub fn untold_of(node: &NodeName) -> String {
+    format!("{UNTOLD}{node}/")
 }
 /// The actors of a template.
 pub fn actors_of(template: &DnsLabel) -> String {
@@ -105,6 +114,8 @@ pub fn of(key: &str, value: &[u8]) -> Result<Entries> {
         Ok(of_volume(&record::decode(key, value)?))
     } else if key.starts_with(key::ATTACHMENTS) {
         Ok(of_attachment(&record::decode(key, value)?))
+    } else if key.starts_with(key::TOMBSTONES) {
+        Ok(of_tombstone(&record::decode(key, value)?))
     } else {
         Ok(Entries::new())
     }
@@ -159,6 +170,16 @@ fn of_volume(volume: &VolumeRecord) -> Entries {
 fn of_attachment(attachment: &AttachmentRecord) -> Entries {
     let of_node = attachments_of(&attachment.node);
     [(format!("{of_node}{}", attachment.volume), String::new())].into()
+}
+
+fn of_tombstone(tombstone: &Tombstone) -> Entries {
+    let entry = |node| {
+        (
+            format!("{}{}", untold_of(node), tombstone.uid),
+            String::new(),
+        )
+    };
+    tombstone.untold.iter().map(entry).collect()
 }
 
 /// Whether there may be a step to take for it without its actor's doing. Rather

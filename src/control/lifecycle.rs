@@ -127,12 +127,8 @@ fn next_step(state: &State, actor: Option<&ActorRecord>, volume: &VolumeRecord) 
         // again tells its id, and then it can be deleted.
         VolumePhase::Deleting if volume.volume_id.is_empty() => Some(Step::Create { volume: uid }),
         VolumePhase::Deleting => (!is_attached).then_some(Step::Delete { volume: uid }),
-        VolumePhase::Gone => volume.nodes.first().map(|node| Step::Forget {
-            volume: uid,
-            node: node.clone(),
-        }),
         VolumePhase::Ready => step_of_expansion(state, volume, is_attached),
-        VolumePhase::Failed | VolumePhase::Retained => None,
+        VolumePhase::Failed | VolumePhase::Gone | VolumePhase::Retained => None,
     }
 }
 
@@ -181,9 +177,7 @@ pub fn settle(state: &mut State) {
             volume.expansion = None;
         }
     }
-    state
-        .volumes
-        .retain(|_, v| v.phase != VolumePhase::Gone || !v.nodes.is_empty());
+    state.volumes.retain(|_, v| v.phase != VolumePhase::Gone);
     let attached = everything_is_attached(state);
     let Some(actor) = &mut state.actor else {
         return;
@@ -290,8 +284,7 @@ fn let_go(volume: &mut VolumeRecord) -> bool {
             volume.trouble = None;
             volume.expansion = None;
         }
-        VolumePhase::Gone => return !volume.nodes.is_empty(),
-        VolumePhase::Deleting | VolumePhase::Retained => {}
+        VolumePhase::Deleting | VolumePhase::Gone | VolumePhase::Retained => {}
     }
     true
 }

@@ -83,6 +83,7 @@ mod tests {
                 volume_id: String::new(),
                 secret_refs: Default::default(),
                 deleted_at: now - SignedDuration::from_hours(24 * days),
+                untold: Default::default(),
             };
             store
                 .write(&[Write {

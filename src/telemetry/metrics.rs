@@ -20,9 +20,6 @@ use prometheus_client::{
 use super::{Population, Usage};
 use crate::error::Kind;
 
-/// Sets what there is, before each look.
-type BeforeLook = Box<dyn Fn(&Population) + Send + Sync>;
-
 /// The metrics of one process.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -39,12 +36,15 @@ pub struct Metrics {
     stuck: Gauge,
     usage: Usage,
     population: Population,
-    before_look: OnceLock<BeforeLook>,
+    before_look: OnceLock<Box<Look>>,
     nodes: Family<StateLabels, Gauge>,
     doubles: Gauge,
     /// Whether there is no NRI to be ready for.
     no_nri: AtomicBool,
 }
+
+/// Counts the population before it is read.
+type Look = dyn Fn(&Population) + Send + Sync;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {

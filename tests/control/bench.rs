@@ -86,6 +86,9 @@ impl NodePort for FakeNode {
     }
 
     async fn forget(&self, _: &NodeName, volume: &VolumeKey) -> Result<()> {
+        if *self.out_of_order.lock().unwrap() {
+            return Err(Error::unavailable("the node is out of order"));
+        }
         let mut forgotten = self.forgotten.lock().unwrap();
         forgotten.push(volume.volume_id.clone());
         Ok(())
@@ -432,5 +435,14 @@ async fn serve(dir: &TempDir, node: Arc<FakeNode>, settings: Settings) -> Served
         client,
         stop,
         task,
+    }
+}
+
+/// Waits until it is so.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "never {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -66,6 +66,7 @@ impl Control {
 
     /// Lets everything that waits for the node try again now.
     pub(super) fn node_is_back(self: &Arc<Self>, node: &NodeName) {
+        self.untold.notify_one();
         let (control, node) = (self.clone(), node.clone());
         self.tasks.spawn(async move {
             let stop = control.stop.clone();

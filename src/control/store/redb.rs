@@ -10,11 +10,12 @@
 
 mod backend;
 mod group;
+mod snapshot;
+mod transaction;
 
 use std::{
     fs::{File, OpenOptions},
     io::ErrorKind,
-    ops::Bound,
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{
@@ -24,18 +25,17 @@ use std::{
 };
 
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable,
-    StorageBackend, Table, TableDefinition, WriteTransaction, backends::FileBackend,
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, backends::FileBackend,
 };
 
 use self::{
     backend::{Overlay, Watched},
     group::{Pending, Writers},
+    snapshot::Snapshot,
+    transaction::{begin, build_index, commit},
 };
-use super::{
-    FORMAT, IndexPage, Page, Reader, Revision, Store, Stored, Write, check, check_distinct, index,
-    reindex,
-};
+use super::{FORMAT, IndexPage, Page, Reader, Revision, Store, Stored, Write, check_distinct};
 use crate::error::{Error, Kind, Result};
 
 const RECORDS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("records");
@@ -88,14 +88,6 @@ fn failed<E: Into<redb::Error>>(attempted: &'static str) -> impl FnOnce(E) -> Er
         };
         Error::new(kind, format!("cannot {attempted} the store{hint}")).with_source(error)
     }
-}
-
-/// Why a batch was not written.
-enum Unwritten {
-    /// By what stands there: the others of its group are.
-    Refused(Error),
-    /// By the disk: none of its group is.
-    Broken(Error),
 }
 
 impl RedbStore {
@@ -320,164 +312,6 @@ fn prepare(database: &Database, may_be_new: bool) -> Result<()> {
             .map_err(failed("write"))?;
     }
     transaction.commit().map_err(failed("write"))
-}
-
-/// Makes the index of a transaction anew.
-fn build_index(transaction: &WriteTransaction) -> Result<u64> {
-    transaction.delete_table(INDEX).map_err(failed("write"))?;
-    let records = transaction.open_table(RECORDS).map_err(failed("read"))?;
-    let mut entries = transaction.open_table(INDEX).map_err(failed("write"))?;
-    let mut count = 0;
-    for record in records.iter().map_err(failed("read"))? {
-        let (key, value) = record.map_err(failed("read"))?;
-        for (key, told) in index::of(key.value(), value.value().1)? {
-            let put = entries.insert(key.as_str(), told.as_str());
-            put.map_err(failed("write"))?;
-            count += 1;
-        }
-    }
-    Ok(count)
-}
-
-fn begin(database: &Database) -> Result<WriteTransaction> {
-    let mut transaction = database.begin_write().map_err(failed("write"))?;
-    transaction
-        .set_durability(Durability::Immediate)
-        .map_err(failed("write"))?;
-    Ok(transaction)
-}
-
-/// Writes each batch whose expectations hold, one after the other, in one commit.
-fn commit(database: &Database, group: &[Arc<Pending>]) -> Result<Vec<Result<Revision>>> {
-    let transaction = begin(database)?;
-    let mut answers = Vec::new();
-    let changed = {
-        let mut meta = transaction.open_table(META).map_err(failed("write"))?;
-        let mut records = transaction.open_table(RECORDS).map_err(failed("write"))?;
-        let mut index = transaction.open_table(INDEX).map_err(failed("write"))?;
-        let last = meta.get(REVISION_KEY).map_err(failed("read"))?;
-        let first = last.map_or(0, |v| v.value());
-        let mut revision = first;
-        for pending in group {
-            let answer = match put(&mut records, &mut index, &pending.batch, revision + 1) {
-                Ok(()) => {
-                    revision += 1;
-                    Ok(Revision(revision))
-                }
-                Err(Unwritten::Refused(error)) => Err(error),
-                Err(Unwritten::Broken(error)) => return Err(error),
-            };
-            answers.push(answer);
-        }
-        meta.insert(REVISION_KEY, revision)
-            .map_err(failed("write"))?;
-        revision > first
-    };
-    if changed {
-        transaction.commit().map_err(failed("write"))?;
-    }
-    Ok(answers)
-}
-
-/// One batch: all checks, then all changes.
-fn put(
-    records: &mut Table<'_, &'static str, (u64, &'static [u8])>,
-    entries: &mut Table<'_, &'static str, &'static str>,
-    batch: &[Write],
-    revision: u64,
-) -> Result<(), Unwritten> {
-    let broken = |e| Unwritten::Broken(failed("write")(e));
-    let mut changes = Vec::new();
-    for write in batch {
-        let standing = records.get(write.key.as_str()).map_err(broken)?;
-        let standing = standing.as_ref().map(|v| v.value());
-        check(write, standing.map(|s| Revision(s.0))).map_err(Unwritten::Refused)?;
-        let change = reindex(write, standing.map(|s| s.1)).map_err(Unwritten::Refused)?;
-        changes.push(change);
-    }
-    for (write, (gone, put)) in batch.iter().zip(changes) {
-        let key = write.key.as_str();
-        match &write.value {
-            Some(value) => records.insert(key, (revision, value.as_slice())).map(drop),
-            None => records.remove(key).map(drop),
-        }
-        .map_err(broken)?;
-        for key in gone {
-            entries.remove(key.as_str()).map_err(broken)?;
-        }
-        for (key, told) in put {
-            entries
-                .insert(key.as_str(), told.as_str())
-                .map_err(broken)?;
-        }
-    }
-    Ok(())
-}
-
-fn stored((revision, value): (u64, &[u8])) -> Stored {
-    Stored {
-        revision: Revision(revision),
-        value: value.to_vec(),
-    }
-}
-
-/// What stood there at one moment.
-struct Snapshot {
-    records: ReadOnlyTable<&'static str, (u64, &'static [u8])>,
-    index: ReadOnlyTable<&'static str, &'static str>,
-    /// It is not opened again while somebody reads from it.
-    _open: Arc<Database>,
-}
-
-/// Where a page begins.
-fn start<'a>(prefix: &'a str, after: Option<&'a str>) -> Bound<&'a str> {
-    match after {
-        Some(after) if after >= prefix => Bound::Excluded(after),
-        _ => Bound::Included(prefix),
-    }
-}
-
-impl Reader for Snapshot {
-    fn get(&self, key: &str) -> Result<Option<Stored>> {
-        let found = self.records.get(key).map_err(failed("read"))?;
-        Ok(found.map(|v| stored(v.value())))
-    }
-
-    fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page> {
-        let mut page = Page::default();
-        let range = (start(prefix, after), Bound::Unbounded);
-        for entry in self.records.range::<&str>(range).map_err(failed("read"))? {
-            let (key, value) = entry.map_err(failed("read"))?;
-            if !key.value().starts_with(prefix) {
-                break;
-            }
-            if page.items.len() == limit {
-                page.next = page.items.last().map(|(k, _)| k.clone());
-                break;
-            }
-            page.items
-                .push((key.value().to_owned(), stored(value.value())));
-        }
-        Ok(page)
-    }
-
-    fn index(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<IndexPage> {
-        let mut page = IndexPage::default();
-        let range = (start(prefix, after), Bound::Unbounded);
-        for entry in self.index.range::<&str>(range).map_err(failed("read"))? {
-            let (key, value) = entry.map_err(failed("read"))?;
-            if !key.value().starts_with(prefix) {
-                break;
-            }
-            if page.items.len() == limit {
-                page.next = page.items.last().map(|(k, _)| k.clone());
-                break;
-            }
-            page.items
-                .push((key.value().to_owned(), value.value().to_owned()));
-        }
-        Ok(page)
-    }
 }
 
 impl Reader for RedbStore {

@@ -510,10 +510,11 @@ impl Sim {
                 let kept = record.reclaim_policy == ReclaimPolicy::Retain;
                 assert!(!(kept && self.world.written.contains(&id)), "kept data");
                 self.world.volumes.retain(|_, v| v.0 != id);
-                Outcome::Done
-            }
-            Step::Forget { node, .. } => {
-                self.world.revoked.remove(&(id, node.clone()));
+                // The tombstone says who is to forget it.
+                self.world.revoked.retain(|(volume, node), _| {
+                    assert!(*volume != id || record.nodes.contains(node), "a mark stays");
+                    *volume != id
+                });
                 Outcome::Done
             }
         }

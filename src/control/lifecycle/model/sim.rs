@@ -152,9 +152,9 @@ impl Sim {
         }
         let step = steps.into_iter().find(|s| s.volume() == &uid(v))?;
         let at = match &step {
-            Step::Revoke { node, .. }
-            | Step::AwaitRelease { node, .. }
-            | Step::Forget { node, .. } => Some(index(node.as_str())),
+            Step::Revoke { node, .. } | Step::AwaitRelease { node, .. } => {
+                Some(index(node.as_str()))
+            }
             _ => None,
         };
         if at.is_some_and(|n| self.world.nodes[n] != Life::Up) {
@@ -329,9 +329,6 @@ impl Sim {
                 }
                 self.world.delete(v)?;
             }
-            Step::Forget { node, .. } => {
-                self.world.things[v].mark[index(node.as_str())] = 0;
-            }
             Step::Prepare { .. }
             | Step::Locate { .. }
             | Step::Expand { .. }
@@ -475,7 +472,6 @@ impl Sim {
             let leftover = volume.leftover.as_ref();
             leftover.map(|l| (ns[index(&l.node_id)], l.sent)).hash(to);
             for &n in ns {
-                volume.nodes.contains(&node(n)).hash(to);
                 let from = volume.detached_from.iter();
                 from.filter(|d| index(d) == n).count().hash(to);
                 let Some(a) = self.state.attachments.get(&(uid(v), node(n))) else {
