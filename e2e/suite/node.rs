@@ -138,13 +138,7 @@ impl Node {
             nri = nri_socket(&self.dir).display(),
             name = driver.name(),
         );
-        let runc = setup().tool("runc").expect("every node has runc");
-        let guard = format!(
-            "[guard]\nruntime = \"{}/runc\"\ndeadline_ms = {}\n",
-            runc.display(),
-            GUARD_DEADLINE.as_millis()
-        );
-        let text = guard + &text;
+        let text = guard_table() + &text;
         fs::write(self.dir.join("config.toml"), text).expect("the node's directory takes files");
     }
 
@@ -362,6 +356,16 @@ fn tail(log: &Path, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     let from = all.len().saturating_sub(lines);
     format!("--- {}\n{}\n", log.display(), all[from..].join("\n"))
+}
+
+/// The guard's table of a configuration.
+pub(crate) fn guard_table() -> String {
+    let runc = setup().tool("runc").expect("every node has runc");
+    format!(
+        "[guard]\nruntime = \"{}/runc\"\ndeadline_ms = {}\n",
+        runc.display(),
+        GUARD_DEADLINE.as_millis()
+    )
 }
 
 fn start_containerd(dir: &Path, version: &str) -> Daemon {

@@ -73,6 +73,8 @@ pub struct Making {
     pub id: String,
     /// The directory of its config.json.
     pub bundle: PathBuf,
+    /// Another file was named in config.json's place, as crun allows.
+    pub config_elsewhere: bool,
 }
 
 impl Command {
@@ -129,8 +131,10 @@ fn making(words: &mut Words<'_>) -> Making {
             None if is_one_of(name, &VALUES) => words.0.next().map(OsString::as_os_str),
             value => value,
         };
-        if let (Some("bundle" | "b"), Some(value)) = (name.to_str(), value) {
-            making.bundle = value.into();
+        match (name.to_str(), value) {
+            (Some("bundle" | "b"), Some(value)) => making.bundle = value.into(),
+            (Some("config" | "f"), _) => making.config_elsewhere = true,
+            _ => {}
         }
     }
     making
@@ -203,6 +207,14 @@ mod tests {
         ] {
             assert_eq!(made(line), found, "{line}");
         }
+    }
+
+    #[test]
+    fn a_specification_that_is_not_in_the_bundle_is_noticed() {
+        for line in ["run -f /x c1", "create --config=/x c1"] {
+            assert!(read(line).makes.unwrap().config_elsewhere, "{line}");
+        }
+        assert!(!read("create -b /x c1").makes.unwrap().config_elsewhere);
     }
 
     #[test]

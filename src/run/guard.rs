@@ -19,7 +19,7 @@ use crate::{
     cli::Runtime,
     config::{self, GuardSettings},
     error::{Error, Result},
-    oci::{self, Command, Question},
+    oci::{self, Command, Making, Question},
     proto::api::{CheckContainerRequest, SpecDevice, SpecMount},
     rpc,
 };
@@ -77,7 +77,7 @@ pub(super) fn guard(place: &Place) -> ExitCode {
     let settings = GuardSettings::load(&place.config);
     let checked = match (&command.makes, &settings) {
         (None, _) => Ok(()),
-        (Some(making), Ok(settings)) => check(&making.id, &making.bundle, settings),
+        (Some(making), Ok(settings)) => check(making, settings),
         (Some(making), Err(e)) => Err((making.id.clone(), copy(e))),
     };
     let refused = match checked {
@@ -101,8 +101,13 @@ fn copy(error: &Error) -> Error {
 /// Who is refused, and why.
 type Refused = (String, Error);
 
-fn check(id: &str, bundle: &Path, settings: &GuardSettings) -> Result<(), Refused> {
-    let spec = oci::read(bundle).map_err(|e| (id.to_owned(), e))?;
+fn check(making: &Making, settings: &GuardSettings) -> Result<(), Refused> {
+    let id = making.id.as_str();
+    if making.config_elsewhere {
+        let error = Error::invalid("its specification is not the bundle's config.json");
+        return Err((id.to_owned(), error));
+    }
+    let spec = oci::read(&making.bundle).map_err(|e| (id.to_owned(), e))?;
     let name = spec.name().unwrap_or(id).to_owned();
     let refused = |e: Error| (name.clone(), e);
     let Some(asked) = oci::question(id, spec).map_err(refused)? else {
