@@ -12,6 +12,7 @@ const PROTOS: &[&str] = &[
     "proto/ttrpc/ttrpc.proto",
     "proto/actorvolumes/v1/actorvolumes.proto",
     "proto/actorvolumes/v1/nodes.proto",
+    "proto/actorvolumes/v1/agent.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

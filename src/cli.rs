@@ -5,12 +5,14 @@
 //! status is 0, 2 for a wrong command line, else that of the error's kind.
 
 mod actor;
+mod doctor;
 mod driver;
 mod file;
 mod helper;
 mod node;
 mod output;
 mod request;
+mod runtime;
 mod storage_class;
 pub mod store;
 mod template;
@@ -25,8 +27,10 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
+pub use doctor::{Doctor, Facts, Place, RuntimeSettings, judge};
 pub use helper::Helper;
 pub use node::NodeCommand;
+pub use runtime::Runtime;
 
 use crate::{config, error::Error, model::DriverName, rpc::Client};
 
@@ -69,6 +73,13 @@ pub enum Command {
     ///
     /// Example: actor-volumes local-driver --socket /run/csi/local.sock --root /srv/volumes
     LocalDriver(LocalDriver),
+    /// Look at this node: whether all is as it must be, and what to do where not.
+    ///
+    /// It changes nothing, and works without the daemon too. Exit status: 0 nothing
+    /// has failed, 1 something has.
+    ///
+    /// Example: actor-volumes doctor
+    Doctor(Doctor),
     /// Print or check a configuration file.
     ///
     /// Example: actor-volumes config --check /etc/actor-volumes/config.toml
@@ -76,6 +87,14 @@ pub enum Command {
     /// Look at a store file: what the control plane remembers.
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Stand in the place of runc: no container is made without its volumes.
+    ///
+    /// containerd's BinaryName takes no arguments: there it is a link to this program
+    /// named `actor-volumes-runtime`, which does the same with the [guard] table of
+    /// the configuration.
+    ///
+    /// Example: actor-volumes runtime --guard -- --root /run/runc state c1
+    Runtime(Runtime),
     /// Enter a mounted volume on behalf of the node agent.
     #[command(subcommand, hide = true)]
     Helper(Helper),
@@ -211,6 +230,9 @@ mod tests {
             "actor resume a/b --container c --node n --pod p --pod-namespace q --format kubernetes",
             "actor suspend a/b --wait --timeout 500ms",
             "actor delete a/b --wait --timeout 30",
+            "runtime --guard -- --root /r create --bundle /b c1",
+            "runtime --guard --runtime /usr/bin/crun --config /c -- state c1",
+            "doctor --config /c -o json",
             "store check /s/control.redb -o json",
             "store check --repair-indexes /s/control.redb",
             "store export /s/control.redb --with-contexts",
@@ -243,6 +265,7 @@ mod tests {
             "actor resume a/b --format xml",
             "actor suspend a/b --timeout soon",
             "node fence",
+            "runtime -- state c1",
             "node --config /c ls",
             "volume expand u",
             "volume expand u --capacity 0",

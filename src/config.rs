@@ -2,6 +2,7 @@
 //! The configuration file: TOML, unknown keys are errors.
 
 mod control;
+mod guard;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,9 +18,13 @@ use crate::{
 };
 
 pub use control::{Control, NodeControl, ServerTls};
+pub use guard::{Guard, GuardSettings};
 
 /// Where the configuration is read from unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/actor-volumes/config.toml";
+
+/// Names the configuration where no option can: for the guard.
+pub const PATH_VARIABLE: &str = "ACTOR_VOLUMES_CONFIG";
 
 /// A path handed to a CSI driver may have at most this many bytes
 /// (CSI spec, size limits: a plugin must accept 128).
@@ -27,6 +32,9 @@ pub const MAX_CSI_PATH: usize = 128;
 
 /// `/<32 hex>/pub/<16 hex>`, the longest path below the mount root.
 const BELOW_MOUNT_ROOT: usize = 1 + 32 + 5 + 16;
+
+/// The daemon's socket in `node.run_dir`.
+const SOCKET: &str = "actor-volumes.sock";
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +48,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// How long a container's creation may wait.
     pub wait: Wait,
+    /// What stands in the OCI runtime's place.
+    pub guard: Guard,
     /// The CSI drivers.
     pub driver: Vec<Driver>,
     /// Drivers that register themselves.
@@ -396,6 +406,7 @@ impl Config {
             return Err(Error::invalid("node.sweep_interval_s must be at least 1"));
         }
         self.control.check()?;
+        self.guard.check()?;
         if let Some(control) = &self.node.control {
             control.endpoint()?;
         }
@@ -414,7 +425,7 @@ impl Config {
 
     /// The socket of the control plane and node agent.
     pub fn socket(&self) -> PathBuf {
-        self.node.run_dir.join("actor-volumes.sock")
+        self.node.run_dir.join(SOCKET)
     }
 
     /// A file with every key at its default.

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which mounts and devices a container gets. Pure; the doors only translate it.
 
+mod given;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
+
+pub use given::{Spec, SpecDevice, SpecMount, check_given, check_present};
 
 use crate::{
     error::{Error, Result},

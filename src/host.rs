@@ -8,5 +8,6 @@ pub mod enter;
 pub mod holders;
 pub mod mount;
 pub mod mountinfo;
+pub mod place;
 pub mod process;
 pub mod tree;

@@ -21,6 +21,9 @@
 //!                                      mounts)         mount table)
 //! ```
 //!
+//! Beside it stands the guard: started in runc's place, it reads by `oci` what is
+//! to be made, and asks the node agent by `rpc`.
+//!
 //! Arrows of `use` point one way, and `tests/arrows.rs` holds them. Only
 //! [`run`] knows all rooms.
 //!
@@ -60,6 +63,7 @@ pub mod model;
 pub mod node;
 pub mod nri;
 pub mod nri_plugin;
+pub mod oci;
 pub mod proto;
 pub mod rpc;
 pub mod run;

@@ -9,6 +9,8 @@
 mod admit;
 mod agent;
 mod budget;
+mod check;
+mod door;
 mod expand;
 mod health;
 mod helper;
@@ -18,13 +20,18 @@ pub mod plan;
 mod proof;
 mod record;
 mod records;
+mod service;
 mod stats;
+mod strays;
 mod sweep;
 mod together;
 mod volume;
 mod worker;
 
 pub use agent::{Agent, Authority, Holding, NodeSettings, Ports};
+pub use door::Door;
 pub use helper::HelperAnswer;
 pub use layout::Layout;
 pub use record::{Phase, Publication, Staging, VolumeRecord};
+pub use service::AgentService;
+pub use strays::strays;

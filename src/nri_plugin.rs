@@ -69,6 +69,8 @@ impl Plugin for VolumePlugin {
             .timeout
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = runtime.request_timeout;
+        self.agent
+            .runtime_connected(runtime.name, runtime.version, runtime.request_timeout);
     }
 
     fn synchronized(&self, pods: Vec<PodSandbox>, containers: Vec<Container>) {
@@ -82,6 +84,7 @@ impl Plugin for VolumePlugin {
     }
 
     fn run_pod_sandbox(&self, pod: PodSandbox) {
+        self.agent.runtime_event();
         self.agent.sandbox_started(sandbox_view(pod));
     }
 
@@ -91,6 +94,7 @@ impl Plugin for VolumePlugin {
         container: Container,
         deadline: Instant,
     ) -> Result<ContainerAdjustment> {
+        self.agent.runtime_event();
         let share = self.timeout() * SHARE_OF_TIMEOUT / 100;
         let until = deadline.min(Instant::now() + share);
         let sandbox = sandbox_view(pod);
@@ -110,18 +114,22 @@ impl Plugin for VolumePlugin {
     fn post_start_container(&self, _: PodSandbox, _: Container) {}
 
     fn stop_container(&self, pod: PodSandbox, container: Container) {
+        self.agent.runtime_event();
         self.agent.container_gone(&pod.id, &container.id);
     }
 
     fn remove_container(&self, pod: PodSandbox, container: Container) {
+        self.agent.runtime_event();
         self.agent.container_gone(&pod.id, &container.id);
     }
 
     fn stop_pod_sandbox(&self, pod: PodSandbox) {
+        self.agent.runtime_event();
         self.agent.sandbox_over(&pod.id, "its sandbox was stopped");
     }
 
     fn remove_pod_sandbox(&self, pod: PodSandbox) {
+        self.agent.runtime_event();
         self.agent.sandbox_over(&pod.id, "its sandbox was removed");
     }
 
@@ -129,6 +137,7 @@ impl Plugin for VolumePlugin {
         tracing::warn!("the NRI connection is down: {}", why.full_message());
         self.metrics.nri(false);
         self.metrics.nri_lost();
+        self.agent.runtime_lost(why.full_message());
     }
 }
 

@@ -3,10 +3,12 @@
 //! and what a node and its control plane agree on.
 
 mod admin;
+mod agent;
 mod client;
 pub mod line;
 mod status;
 
 pub use admin::AdminClient;
+pub use agent::{agent_status, check_container};
 pub use client::{Client, Watch};
 pub use status::{error_of, status_of};

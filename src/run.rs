@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The composition root: the only place that knows all rooms.
 
+mod doctor;
+mod guard;
 mod helper;
 mod node;
 mod parts;
@@ -24,6 +26,10 @@ use crate::{
 
 /// Reads the command line and does what it says.
 pub fn run() -> ExitCode {
+    // In the OCI runtime's place no argument is ours.
+    if guard::is_called() {
+        return guard::guard(&guard::Place::by_name());
+    }
     let cli = Cli::parse();
     match dispatch(cli) {
         Ok(status) => status,
@@ -78,7 +84,11 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             }
             None => print!("{}", Config::print_default()),
         },
+        Command::Doctor(options) => {
+            return runtime(Threads::One)?.block_on(doctor::doctor(&options));
+        }
         Command::Store(command) => store::run(&command)?,
+        Command::Runtime(options) => return Ok(guard::guard(&guard::Place::of(options))),
         Command::Helper(what) => return Ok(helper::help(&what)),
         Command::Client(command) => {
             return runtime(Threads::One)?.block_on(cli::run_client(&cli.socket, command));

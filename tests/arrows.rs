@@ -34,10 +34,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "error",
             "host",
             "model",
+            "proto",
+            "rpc",
             "secret",
             "telemetry",
         ],
     ),
+    ("oci", &["api", "delivery", "error", "model"]),
     (
         "control",
         &[

@@ -4,8 +4,11 @@
 mod annotations;
 mod data;
 mod delete;
+mod doctor;
 mod driver_down;
 mod group;
+mod guard;
+mod guard_crun;
 mod hostpath;
 mod late;
 mod many;
@@ -27,12 +30,15 @@ pub(crate) fn all() -> Vec<Case> {
         plain::cases(),
         data::cases(),
         group::cases(),
+        guard::cases(),
+        guard_crun::cases(),
         raw::cases(),
         warm::cases(),
         annotations::cases(),
         slow::cases(),
         pace::cases(),
         driver_down::cases(),
+        doctor::cases(),
         restart::cases(),
         late::cases(),
         many::cases(),

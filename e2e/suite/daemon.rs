@@ -89,7 +89,8 @@ impl Daemon {
         None
     }
 
-    fn signal(&mut self, signal: Signal) {
+    /// Sends it a signal.
+    pub(crate) fn signal(&mut self, signal: Signal) {
         // Once it was waited for, its number may be another process's.
         let group = Pid::from_raw(self.child.id().cast_signed()).filter(|_| self.is_running());
         if let Some(group) = group {

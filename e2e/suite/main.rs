@@ -53,6 +53,7 @@ impl Case {
     pub(crate) fn new(name: &str, driver: Driver, run: fn(&mut Node)) -> Self {
         let options = Options {
             driver: Some(driver),
+            guard: false,
         };
         Self {
             name: name.to_owned(),
@@ -72,6 +73,12 @@ impl Case {
     /// The same case, with nothing beside it.
     pub(crate) fn alone(mut self) -> Self {
         self.alone = true;
+        self
+    }
+
+    /// The same case with the guard in runc's place.
+    pub(crate) fn guarded(mut self) -> Self {
+        self.options.guard = true;
         self
     }
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use testkit::cri::{Cri, Refusal};
 
 use crate::{
@@ -29,6 +30,12 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// case. We answer within 1.5 s under both.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// The guard's name: by it the program knows what it is.
+const GUARD: &str = "actor-volumes-runtime";
+
+/// How long the guard waits for our daemon.
+const GUARD_DEADLINE: Duration = Duration::from_secs(3);
+
 /// The gRPC code for what may succeed later.
 const UNAVAILABLE: i32 = 14;
 
@@ -40,6 +47,8 @@ pub(crate) const PATIENCE: &str = "90";
 pub(crate) struct Options {
     /// The CSI driver; none: nothing of ours runs on the node.
     pub(crate) driver: Option<Driver>,
+    /// Whether the guard stands in runc's place.
+    pub(crate) guard: bool,
 }
 
 /// A running node.
@@ -70,8 +79,15 @@ impl Node {
         for name in ["logs", "tmp"] {
             fs::create_dir(dir.join(name)).expect("the node's directory is new");
         }
-        run(setup
-            .script("node.sh")
+        let guard = dir.join(GUARD);
+        let mut configuring = setup.script("node.sh");
+        if options.guard {
+            let ours = actor_volumes();
+            std::os::unix::fs::symlink(ours.get_program(), &guard)
+                .expect("the node's directory is new");
+            configuring.env("AV_GUARD", &guard);
+        }
+        run(configuring
             .env(
                 "AV_NRI_REQUEST_TIMEOUT",
                 format!("{}s", REQUEST_TIMEOUT.as_secs()),
@@ -122,6 +138,7 @@ impl Node {
             nri = nri_socket(&self.dir).display(),
             name = driver.name(),
         );
+        let text = guard_table() + &text;
         fs::write(self.dir.join("config.toml"), text).expect("the node's directory takes files");
     }
 
@@ -163,6 +180,12 @@ impl Node {
     /// Ends our daemon as a crash would.
     pub(crate) fn kill_serve(&mut self) {
         self.serve = None;
+    }
+
+    /// Stops our daemon where it is, without ending it, or lets it go on.
+    pub(crate) fn freeze_serve(&mut self, frozen: bool) {
+        let serve = self.serve.as_mut().expect("the daemon runs");
+        serve.signal(if frozen { Signal::STOP } else { Signal::CONT });
     }
 
     /// Ends containerd as a crash would.
@@ -335,6 +358,16 @@ fn tail(log: &Path, lines: usize) -> String {
     format!("--- {}\n{}\n", log.display(), all[from..].join("\n"))
 }
 
+/// The guard's table of a configuration.
+pub(crate) fn guard_table() -> String {
+    let runc = setup().tool("runc").expect("every node has runc");
+    format!(
+        "[guard]\nruntime = \"{}/runc\"\ndeadline_ms = {}\n",
+        runc.display(),
+        GUARD_DEADLINE.as_millis()
+    )
+}
+
 fn start_containerd(dir: &Path, version: &str) -> Daemon {
     let bin = setup()
         .tool(&format!("containerd-{version}"))
@@ -345,6 +378,8 @@ fn start_containerd(dir: &Path, version: &str) -> Daemon {
         .arg("--config")
         .arg(dir.join("containerd.toml"))
         .env("PATH", format!("{}:{path}", bin.display()))
+        // The guard is started with the environment of containerd's shims.
+        .env("ACTOR_VOLUMES_CONFIG", dir.join("config.toml"))
         .env("TMPDIR", dir.join("tmp"));
     Daemon::start("containerd", &mut command, &dir.join("logs/containerd.log"))
 }

@@ -9,7 +9,7 @@ use crate::{
     authority::Authority,
     daemon::{Daemon, until_true},
     driver,
-    node::{NAMESPACE, Node, Options, SOON, nri_socket},
+    node::{NAMESPACE, Node, Options, SOON, guard_table, nri_socket},
     setup::{actor_volumes, testkit},
 };
 
@@ -33,7 +33,13 @@ impl<'n> Site<'n> {
     /// Over a node where nothing of ours runs yet, and a second one with this
     /// version of containerd.
     pub(crate) fn start(a: &'n mut Node, version: &str) -> Self {
-        let b = Node::start(version, Options { driver: None });
+        let b = Node::start(
+            version,
+            Options {
+                driver: None,
+                guard: a.options.guard,
+            },
+        );
         let dir = a.dir.clone();
         let mut command = testkit("testkit-csi");
         command.args(["--name", DRIVER, "--attach", "--controller"]);
@@ -115,6 +121,9 @@ impl<'n> Site<'n> {
         );
         let file = host.dir.join("agent.toml");
         fs::write(&file, config).expect("the node's directory takes files");
+        // Where the guard looks, if the node has one.
+        let guard = guard_table() + &format!("socket = \"{at}/agent/actor-volumes.sock\"\n");
+        fs::write(host.dir.join("config.toml"), guard).expect("the node's directory takes files");
         let before = host.connections();
         let mut command = actor_volumes();
         command.args(["node", "--config"]).arg(&file);

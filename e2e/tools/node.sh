@@ -9,7 +9,8 @@
 #   node.sh down DIR                    end and remove all that runs, is mounted and lies there
 #
 # AV_NRI=0 turns NRI off, AV_NRI_REQUEST_TIMEOUT (2s) is how long a plugin may
-# take, AV_VALIDATOR=1 enables NRI's default validator (2.3).
+# take, AV_VALIDATOR=1 enables NRI's default validator (2.3), AV_GUARD is the guard
+# in runc's place, set up as packaging/containerd says.
 set -euo pipefail
 node_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -32,6 +33,12 @@ node_config() {
     toml=$(node_toml) || return
     mkdir -p "$dir"
     echo "$toml" > "$dir/containerd.toml"
+    [ -z "${AV_GUARD:-}" ] || node_drop_in actor-volumes-guard > "$dir/guard.toml"
+}
+
+# node_drop_in NAME: the file of packaging/containerd, with the guard in $AV_GUARD.
+node_drop_in() {
+    sed "s#^BinaryName = .*#BinaryName = \"$AV_GUARD\"#" "$node_here/../../packaging/containerd/$1.toml"
 }
 
 # The configuration for $version in $dir.
@@ -48,6 +55,7 @@ node_toml() {
     # be lowered: restrict_oom_score_adj, and no score for containerd itself.
     cat << EOF
 version = $schema
+$([ -z "${AV_GUARD:-}" ] || [ "$version" = 1.7 ] || echo "imports = [\"$dir/guard.toml\"]")
 root = "$dir/root"
 state = "$dir/state"
 oom_score = 0
@@ -119,16 +127,21 @@ disable_apparmor = true
 default_runtime_name = "runc"
 EOF
     fi
-    # runc's state lies here too, so that node_down finds every container.
-    cat << EOF
-
+    echo
+    if [ -n "${AV_GUARD:-}" ] && [ "$version" = 1.7 ]; then
+        # What 1.7 imports would take the place of all that is above.
+        node_drop_in actor-volumes-guard-1.7 | grep -v '^version'
+    else
+        cat << EOF
 [plugins."$runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 
 [plugins."$runtime".containerd.runtimes.runc.options]
 BinaryName = "$runc"
-Root = "$dir/runc"
 EOF
+    fi
+    # runc's state lies here too, so that node_down finds every container.
+    echo "Root = \"$dir/runc\""
 }
 
 # node_import DIR VERSION IMAGES

@@ -43,6 +43,8 @@ pub(super) fn admit(
     };
     let (presented, whole_sandbox) = match (of_pod, of_container) {
         (None, None) => return Ok(None),
+        // A runtime that passes the pod's on shows them on each container too.
+        (Some(presented), Some(passed_on)) if presented == passed_on => (presented, true),
         (Some(_), Some(_)) => {
             return Err(Error::invalid(
                 "both the pod and the container carry actor-volumes.dev annotations: put them on one of the two",
@@ -66,12 +68,17 @@ pub(super) fn admit(
             sandbox: sandbox.id.clone(),
         }
     } else {
-        Scope::Member {
-            runtime: runtime.clone(),
-            sandbox: sandbox.id.clone(),
-            actor: grant.actor.uid.clone(),
-            generation: grant.generation(),
-        }
+        member_scope(runtime, &sandbox.id, &grant)
     };
     Ok(Some(Admitted { grant, scope }))
+}
+
+/// The scope of a grant that a container carries itself.
+pub(super) fn member_scope(runtime: &RuntimeId, sandbox: &str, grant: &Grant) -> Scope {
+    Scope::Member {
+        runtime: runtime.clone(),
+        sandbox: sandbox.to_owned(),
+        actor: grant.actor.uid.clone(),
+        generation: grant.generation(),
+    }
 }

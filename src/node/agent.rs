@@ -15,6 +15,7 @@ use super::{
     Layout, VolumeRecord,
     admit::{self, Admitted},
     budget::Budget,
+    door::Door,
     health,
     helper::Helpers,
     proof::Proof,
@@ -106,6 +107,8 @@ pub struct Agent {
     index: Mutex<Index>,
     /// Asks for a sweep before its time.
     pub(super) sweep_now: Notify,
+    /// What the runtime's door tells of itself.
+    pub(super) door: Mutex<Door>,
 }
 
 #[derive(Default)]
@@ -168,6 +171,7 @@ impl Agent {
             authority: ports.authority,
             index: Mutex::new(index),
             sweep_now: Notify::new(),
+            door: Mutex::default(),
         });
         for record in found.records {
             agent.take_up(record);
@@ -213,6 +217,16 @@ impl Agent {
             .iter()
             .filter_map(|hash| index.volumes.get(hash).cloned())
             .collect()
+    }
+
+    /// The volume, if there is a record of it that can be read.
+    pub(super) fn known(&self, key: &VolumeKey) -> Option<Arc<Volume>> {
+        self.index().volumes.get(&key.hash()).cloned()
+    }
+
+    /// Records that could not be read, by the hash in their file name.
+    pub(super) fn unreadable(&self) -> BTreeMap<String, String> {
+        self.index().unreadable.clone()
     }
 
     /// The volume, with a record that may be new.
@@ -352,7 +366,7 @@ impl Agent {
         }
     }
 
-    fn admitted(
+    pub(super) fn admitted(
         &self,
         sandbox: &SandboxView,
         container: Option<&ContainerView>,
@@ -445,6 +459,7 @@ impl Agent {
 
     /// The runtime told all that it has: look for what ended unseen.
     pub fn synchronized(&self) {
+        self.lock_door().synchronized = true;
         self.sweep_now.notify_one();
     }
 
@@ -464,8 +479,7 @@ impl Agent {
 
     /// Calls on the volume may begin again.
     pub async fn unquiet(&self, key: &VolumeKey) {
-        let volume = self.index().volumes.get(&key.hash()).cloned();
-        if let Some(volume) = volume {
+        if let Some(volume) = self.known(key) {
             volume.unquiet().await;
         }
     }
@@ -480,8 +494,7 @@ impl Agent {
     /// How much of the volume is used. None: the driver does not tell, or the
     /// volume is not published here.
     pub async fn stats(&self, key: &VolumeKey) -> Result<Option<VolumeStats>> {
-        let volume = self.index().volumes.get(&key.hash()).cloned();
-        match volume {
+        match self.known(key) {
             Some(volume) => volume.stats().await,
             None => Ok(None),
         }

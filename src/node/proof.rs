@@ -86,6 +86,12 @@ impl Proof {
         self.holders.ask(Holding { query, driver }).await
     }
 
+    /// Whether the runtime's processes are in sight: an error says why not.
+    pub async fn sight(&self) -> Result<()> {
+        let (sight, runtime) = (Arc::clone(&self.sight), self.runtime_socket.clone());
+        look("the runtime's socket", move || in_sight(&sight, &runtime)).await?
+    }
+
     /// Who uses the block device: no mount shows it. None: nobody does.
     pub async fn user(
         &self,

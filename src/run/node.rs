@@ -28,8 +28,8 @@ pub(super) async fn node(mut config: Config, endpoint: Option<String>) -> Result
     let shutdown = CancellationToken::new();
     stop_on_signals(&shutdown)?;
     make_dirs(&config)?;
-    // Nothing is served there; it keeps a second daemon off the same directories.
-    let _lock = transport::bind(&config.socket()).await?;
+    // It also keeps a second daemon off the same directories.
+    let incoming = transport::bind(&config.socket()).await?;
     let base = Base::new(config, shutdown)?;
     let word = Arc::new(Word::new(format!(
         "tcp://{}:{}",
@@ -44,10 +44,12 @@ pub(super) async fn node(mut config: Config, endpoint: Option<String>) -> Result
     };
     base.metrics().await?;
     let nri = base.nri(Arc::clone(&agent));
+    let serving = base.serve_agent(incoming, &agent);
     let drivers = Arc::clone(&base.drivers);
     tracing::info!(node = %base.name, "the node agent is running");
     link::run(settings, agent, drivers, word, base.shutdown.clone()).await;
     let _ = nri.await;
+    let _ = serving.await;
     let _ = std::fs::remove_file(base.config.socket());
     Ok(())
 }

@@ -20,12 +20,12 @@ use crate::{
     error::{Error, Result},
     host::{durable, process},
     model::NodeName,
-    node::{Agent, Authority, Layout, NodeSettings, Ports},
+    node::{Agent, AgentService, Authority, Layout, NodeSettings, Ports},
     nri::{self, SessionConfig, Status},
     nri_plugin::VolumePlugin,
     proto::api::{
-        control_server::ControlServer, node_admin_server::NodeAdminServer,
-        nodes_server::NodesServer,
+        agent_server::AgentServer, control_server::ControlServer,
+        node_admin_server::NodeAdminServer, nodes_server::NodesServer,
     },
     rpc::line,
     secret::Vault,
@@ -159,6 +159,7 @@ impl Base {
         incoming: tokio_stream::wrappers::UnixListenerStream,
         control: &Arc<Control>,
         nodes: &Arc<Nodes>,
+        agent: Option<&Arc<Agent>>,
     ) -> Result<()> {
         tracing::info!(socket = %self.config.socket().display(), "serving");
         // Verbs that wait and streams end first: the API stops when they have.
@@ -170,15 +171,37 @@ impl Base {
             }
         });
         let admin = NodeAdminService::new(Arc::clone(control), Arc::clone(nodes));
+        let of_agent = agent.map(|a| AgentServer::new(AgentService::new(Arc::clone(a))));
         let served = Server::builder()
             .add_service(ControlServer::new(ControlService::new(Arc::clone(control))))
             .add_service(NodeAdminServer::new(admin))
+            .add_optional_service(of_agent)
             .serve_with_incoming_shutdown(incoming, self.shutdown.clone().cancelled_owned())
             .await
             .map_err(|e| Error::internal("the API stopped serving").with_source(e));
         self.shutdown.cancel();
         let _ = ending.await;
         served
+    }
+
+    /// Answers the guard and the doctor on the socket of a node without a control
+    /// plane of its own, until the shutdown.
+    pub(super) fn serve_agent(
+        &self,
+        incoming: tokio_stream::wrappers::UnixListenerStream,
+        agent: &Arc<Agent>,
+    ) -> JoinHandle<()> {
+        let service = AgentServer::new(AgentService::new(Arc::clone(agent)));
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            let served = Server::builder()
+                .add_service(service)
+                .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the node agent's socket stopped serving");
+                shutdown.cancel();
+            }
+        })
     }
 
     /// The node agent.

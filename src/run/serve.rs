@@ -34,9 +34,11 @@ pub(super) async fn serve(config: Config) -> Result<()> {
     let agent = base.agent(Arc::new(CurrentWord(Arc::clone(&control))))?;
     let _ = local.agent.set(Arc::clone(&agent));
     base.metrics().await?;
-    let nri = base.nri(agent);
+    let nri = base.nri(Arc::clone(&agent));
     base.listen_for_nodes(&control, &nodes).await?;
-    let served = base.serve_api(incoming, &control, &nodes).await;
+    let served = base
+        .serve_api(incoming, &control, &nodes, Some(&agent))
+        .await;
     let _ = nri.await;
     // The next start replaces a dead socket as well.
     let _ = std::fs::remove_file(base.config.socket());
@@ -59,7 +61,7 @@ pub(super) async fn control(config: Config) -> Result<()> {
     base.metrics().await?;
     base.metrics.without_nri();
     base.listen_for_nodes(&control, &nodes).await?;
-    let served = base.serve_api(incoming, &control, &nodes).await;
+    let served = base.serve_api(incoming, &control, &nodes, None).await;
     let _ = std::fs::remove_file(base.config.socket());
     served
 }

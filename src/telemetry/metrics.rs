@@ -25,6 +25,7 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     steps: Family<StepLabels, Counter>,
     containers: Family<ResultLabels, Counter>,
+    guard: Family<ResultLabels, Counter>,
     unmatched: Counter,
     nri: Gauge,
     nri_lost: Counter,
@@ -101,6 +102,12 @@ impl Default for Metrics {
             "containers",
             "Creations of containers that ask for volumes",
             containers.clone(),
+        );
+        let guard = Family::default();
+        registry.register(
+            "guard_checks",
+            "Containers that the guard in the OCI runtime's place asked about",
+            guard.clone(),
         );
         let unmatched = Counter::default();
         registry.register(
@@ -179,6 +186,7 @@ impl Default for Metrics {
             registry: Mutex::new(registry),
             steps,
             containers,
+            guard,
             unmatched,
             nri,
             nri_lost,
@@ -219,6 +227,12 @@ impl Metrics {
         self.containers
             .get_or_create(&ResultLabels { result })
             .inc();
+    }
+
+    /// The guard asked about a container.
+    pub fn guard(&self, ok: bool) {
+        let result = if ok { "right" } else { "refused" };
+        self.guard.get_or_create(&ResultLabels { result }).inc();
     }
 
     /// A sandbox ended without a container that matched its grant.

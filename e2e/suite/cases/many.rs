@@ -22,6 +22,13 @@ pub(crate) fn cases() -> Vec<Case> {
         )
         .without_us(),
         Case::new(
+            "through_the_guard_an_actor_moves_between_nodes_with_its_data",
+            Driver::Testkit,
+            an_actor_moves_between_nodes_with_its_data,
+        )
+        .without_us()
+        .guarded(),
+        Case::new(
             "what_a_lost_node_holds_goes_on_only_after_a_fence",
             Driver::Testkit,
             what_a_lost_node_holds_goes_on_only_after_a_fence,

@@ -34,7 +34,13 @@ fn the_node_runs_a_pod(node: &mut Node) {
 }
 
 fn a_foreign_pod_gets_the_spec_that_it_has_without_the_plugin(node: &mut Node) {
-    let mut bare = Node::start(&node.version, Options { driver: None });
+    let mut bare = Node::start(
+        &node.version,
+        Options {
+            driver: None,
+            guard: false,
+        },
+    );
     let [with, without] = [node, &mut bare].map(specs_of_a_foreign_pod);
     assert!(
         with[1]["process"]["args"].is_array(),

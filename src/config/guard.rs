@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What stands in the OCI runtime's place.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Node, SOCKET};
+use crate::error::{Error, Result};
+
+/// What stands in the OCI runtime's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Guard {
+    /// The real runtime: a path, or a name that is looked for in PATH.
+    pub runtime: PathBuf,
+    /// The node agent's socket; none: the one in `node.run_dir`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// How long the node agent may take to answer, in milliseconds.
+    pub deadline_ms: u64,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self {
+            runtime: "runc".into(),
+            socket: None,
+            deadline_ms: 5_000,
+        }
+    }
+}
+
+impl Guard {
+    pub(super) fn check(&self) -> Result<()> {
+        if self.runtime.as_os_str().is_empty() {
+            return Err(Error::invalid(
+                "guard.runtime must name the real OCI runtime, such as runc",
+            ));
+        }
+        if self.deadline_ms == 0 {
+            return Err(Error::invalid("guard.deadline_ms must be at least 1"));
+        }
+        if let Some(socket) = self.socket.as_ref().filter(|s| !s.is_absolute()) {
+            return Err(Error::invalid(format!(
+                "guard.socket must be an absolute path, not {}",
+                socket.display()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// What the guard needs of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardSettings {
+    /// The real runtime: a path, or a name that is looked for in PATH.
+    pub runtime: PathBuf,
+    /// The node agent's socket.
+    pub socket: PathBuf,
+    /// How long the node agent may take to answer.
+    pub deadline: Duration,
+}
+
+/// The part of the file that the guard reads. It goes on where the daemon would
+/// refuse a key: containers must end also while the configuration is being changed.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Part {
+    node: NodePart,
+    guard: GuardPart,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct NodePart {
+    run_dir: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct GuardPart {
+    runtime: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    deadline_ms: Option<u64>,
+}
+
+impl Default for GuardSettings {
+    fn default() -> Self {
+        Self::of(Part::default())
+    }
+}
+
+impl GuardSettings {
+    /// Reads the file; without one, everything is at its default.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(e) => {
+                let shown = path.display();
+                return Err(
+                    Error::invalid(format!("cannot read the configuration {shown}")).with_source(e),
+                );
+            }
+        };
+        Self::parse(&text).map_err(|e| e.context(format!("configuration {}", path.display())))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let part = toml::from_str(text)
+            .map_err(|e| Error::invalid(e.to_string().trim_end().to_owned()))?;
+        Ok(Self::of(part))
+    }
+
+    fn of(part: Part) -> Self {
+        let Guard {
+            runtime,
+            deadline_ms,
+            ..
+        } = Guard::default();
+        let run_dir = part.node.run_dir.unwrap_or_else(|| Node::default().run_dir);
+        Self {
+            runtime: part.guard.runtime.unwrap_or(runtime),
+            socket: part.guard.socket.unwrap_or_else(|| run_dir.join(SOCKET)),
+            deadline: Duration::from_millis(part.guard.deadline_ms.unwrap_or(deadline_ms)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Config, *};
+
+    #[test]
+    fn the_guard_reads_its_part_of_a_configuration_that_the_daemon_refuses() {
+        let text = "[node]\nrun_dir = \"/r\"\nnew_key = 1\n[guard]\nruntime = \"crun\"\ndeadline_ms = 7\nnewer = 2\n[later]\n";
+        assert!(Config::parse(text).is_err());
+        let settings = GuardSettings::parse(text).unwrap();
+        assert_eq!(settings.runtime, Path::new("crun"));
+        assert_eq!(settings.socket, Path::new("/r/actor-volumes.sock"));
+        assert_eq!(settings.deadline, Duration::from_millis(7));
+    }
+
+    #[test]
+    fn without_a_file_it_agrees_with_the_daemon() {
+        let settings = GuardSettings::load(Path::new("/nothing/is/here.toml")).unwrap();
+        let config = Config::default();
+        assert_eq!(settings.runtime, config.guard.runtime);
+        assert_eq!(settings.socket, config.socket());
+        assert_eq!(settings.deadline.as_millis(), 5000);
+        assert!(GuardSettings::parse("[guard").is_err());
+    }
+
+    #[test]
+    fn a_guard_that_could_never_work_is_refused() {
+        for text in ["runtime = \"\"", "deadline_ms = 0", "socket = \"s\""] {
+            assert!(
+                Config::parse(&format!("[guard]\n{text}")).is_err(),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//! actorvolumes.v1.Agent, on the daemon's unix socket.
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::{Request, Response, Status};
+
+use super::{Agent, strays};
+use crate::{
+    csi::Driver,
+    delivery::{self, Spec},
+    model::{ContainerView, SandboxView},
+    proto::api::{
+        AgentDriver, AgentStatus, CheckContainerRequest, CheckContainerResponse,
+        GetAgentStatusRequest, NriStatus, agent_server,
+    },
+    rpc::status_of,
+};
+
+/// Who does not answer within this has a problem.
+const DRIVER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Answers for the node agent.
+pub struct AgentService {
+    agent: Arc<Agent>,
+}
+
+impl AgentService {
+    /// Answers for this one.
+    pub fn new(agent: Arc<Agent>) -> Self {
+        Self { agent }
+    }
+}
+
+#[tonic::async_trait]
+impl agent_server::Agent for AgentService {
+    async fn check_container(
+        &self,
+        request: Request<CheckContainerRequest>,
+    ) -> Result<Response<CheckContainerResponse>, Status> {
+        let asked = request.into_inner();
+        let sandbox = SandboxView {
+            id: asked.sandbox_id,
+            name: asked.pod_name,
+            namespace: asked.pod_namespace,
+            uid: String::new(),
+            annotations: asked.annotations.into_iter().collect(),
+        };
+        let container = ContainerView {
+            id: asked.container_id,
+            sandbox: sandbox.id.clone(),
+            name: asked.container_name,
+            ..ContainerView::default()
+        };
+        let spec = Spec {
+            mounts: asked.mounts.into_iter().map(spec_mount).collect(),
+            devices: asked.devices.into_iter().map(spec_device).collect(),
+        };
+        self.agent
+            .check_container(&sandbox, &container, &spec)
+            .await
+            .map_err(|e| status_of(&e))?;
+        Ok(Response::new(CheckContainerResponse {}))
+    }
+
+    async fn get_agent_status(
+        &self,
+        _: Request<GetAgentStatusRequest>,
+    ) -> Result<Response<AgentStatus>, Status> {
+        Ok(Response::new(self.status().await))
+    }
+}
+
+impl AgentService {
+    async fn status(&self) -> AgentStatus {
+        let agent = &self.agent;
+        let door = agent.door();
+        let mut held_volumes = 0;
+        for volume in agent.volumes() {
+            held_volumes += u64::from(volume.held().await.is_some());
+        }
+        let asked = agent.shared.drivers.list().into_iter();
+        let asked: Vec<_> = asked.map(|d| tokio::spawn(ask(d))).collect();
+        let mut drivers = Vec::new();
+        for answer in asked {
+            drivers.extend(answer.await);
+        }
+        let sight = agent.shared.proof.sight().await;
+        AgentStatus {
+            node: agent.settings.name.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            nri: Some(NriStatus {
+                connected: door.connected,
+                synchronized: door.synchronized,
+                runtime: door.runtime,
+                runtime_version: door.version,
+                request_timeout_ms: u64::try_from(door.request_timeout.as_millis())
+                    .unwrap_or(u64::MAX),
+                events: door.events,
+                lost: door.lost,
+            }),
+            drivers,
+            held_volumes,
+            unreadable: agent.unreadable().into_iter().collect(),
+            strays: strays::find(agent).await,
+            no_sight: sight.err().map_or(String::new(), |e| e.full_message()),
+        }
+    }
+}
+
+/// Whether the driver answers.
+async fn ask(driver: Arc<Driver>) -> AgentDriver {
+    let problem = match tokio::time::timeout(DRIVER_WITHIN, driver.status()).await {
+        Ok(status) if status.ready => String::new(),
+        Ok(status) if status.message.is_empty() => "it says that it is not ready".to_owned(),
+        Ok(status) => status.message,
+        Err(_) => format!("it does not answer within {DRIVER_WITHIN:?}"),
+    };
+    AgentDriver {
+        name: driver.name().to_string(),
+        problem,
+    }
+}
+
+fn spec_mount(mount: crate::proto::api::SpecMount) -> delivery::SpecMount {
+    delivery::SpecMount {
+        destination: mount.destination,
+        source: mount.source.into(),
+        kind: mount.r#type,
+        options: mount.options,
+    }
+}
+
+fn spec_device(device: crate::proto::api::SpecDevice) -> delivery::SpecDevice {
+    delivery::SpecDevice {
+        path: device.path,
+        kind: device.r#type,
+        major: device.major,
+        minor: device.minor,
+    }
+}

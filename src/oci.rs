@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line and the bundle of an OCI runtime, as whoever stands in its
+//! place sees them. Pure, but for the reading of one file.
+
+mod command;
+mod question;
+mod refusal;
+mod spec;
+
+pub use command::{Command, Making};
+pub use question::{Question, question};
+pub use refusal::{refuse, write_log};
+pub use spec::{ContainerSpec, MAX_CONFIG_BYTES, read};

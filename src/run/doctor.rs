@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `actor-volumes doctor`: looks at everything that the doctor judges. It changes
+//! nothing.
+
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::{ffi::OsStringExt, net::UnixStream},
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+    time::Duration,
+};
+
+use tokio::process::Command;
+
+use super::guard;
+use crate::{
+    cli::{Doctor, Facts, Place, RuntimeSettings, judge},
+    config::Config,
+    error::{Error, Result},
+    host::{place, process},
+    node, rpc,
+};
+
+/// The daemon asks its drivers before it answers.
+const DAEMON_WITHIN: Duration = Duration::from_secs(15);
+
+/// `containerd config dump` reads a few files.
+const DUMP_WITHIN: Duration = Duration::from_secs(15);
+
+/// The exit status where something has failed.
+const FAILED: u8 = 1;
+
+/// Looks, judges, prints.
+pub(super) async fn doctor(options: &Doctor) -> Result<ExitCode> {
+    let config = Config::load(&options.config)?;
+    let findings = judge(&look(config).await);
+    Ok(if options.print(&findings)? {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    })
+}
+
+async fn look(config: Config) -> Facts {
+    let containerd = containerd(&config.runtime.cri_socket).await;
+    let runtimes = containerd.as_ref().map(|c| c.runtimes.as_slice());
+    let binaries = runtimes.unwrap_or_default().iter().map(|r| &r.binary);
+    let layout = node::Layout::new(&config.node.state_dir, &config.node.mount_root);
+    let silent_drivers = config.driver.iter().filter_map(|driver| {
+        let why = match driver.socket() {
+            // Its node service is elsewhere, or nowhere.
+            Ok(None) => return None,
+            Ok(Some(socket)) => listens(&socket).err()?,
+            Err(e) => e,
+        };
+        Some((driver.name.to_string(), why.full_message()))
+    });
+    Facts {
+        daemon: rpc::agent_status(&config.socket(), DAEMON_WITHIN).await,
+        nri_socket: listens(&config.runtime.nri_socket),
+        guards: binaries.filter(|b| guard::is_guard(b)).cloned().collect(),
+        containerd,
+        real_runtime: guard::find(&config.guard.runtime),
+        mount_root: place_of(&config.node.mount_root),
+        state_dir: place_of(&config.node.state_dir),
+        strays: node::strays(&layout),
+        sight: sight(&config.runtime.cri_socket),
+        silent_drivers: silent_drivers.collect(),
+        config,
+    }
+}
+
+fn listens(socket: &Path) -> Result<()> {
+    UnixStream::connect(socket).map(drop).map_err(|e| {
+        Error::unavailable(format!("nobody listens on {}", socket.display())).with_source(e)
+    })
+}
+
+fn place_of(directory: &Path) -> Result<Place> {
+    let seen = fs::canonicalize(directory).and_then(|real| place::of(&real));
+    let seen = seen.map_err(|e| {
+        Error::not_found(format!("cannot look at {}", directory.display())).with_source(e)
+    })?;
+    Ok(Place {
+        fs_type: seen.fs_type,
+        propagates: seen.propagates,
+    })
+}
+
+fn sight(cri_socket: &Path) -> Result<()> {
+    pid_of(cri_socket).map(drop)
+}
+
+fn pid_of(socket: &Path) -> Result<u32> {
+    let shown = socket.display();
+    process::listener_pid(socket)
+        .map_err(|e| {
+            Error::unavailable(format!("the runtime at {shown} does not answer")).with_source(e)
+        })?
+        .ok_or_else(|| {
+            Error::precondition(format!(
+                "the process that listens on {shown} is in another process namespace"
+            ))
+        })
+}
+
+/// The configuration of the containerd that listens there.
+async fn containerd(cri_socket: &Path) -> Result<RuntimeSettings> {
+    let pid = pid_of(cri_socket)?;
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let unseen =
+        |e| Error::internal(format!("cannot look at process {pid} of the runtime")).with_source(e);
+    let program = fs::read_link(proc.join("exe")).map_err(unseen)?;
+    let words = fs::read(proc.join("cmdline")).map_err(unseen)?;
+    if program.file_name() != Some("containerd".as_ref()) {
+        return Err(Error::unimplemented(format!(
+            "the runtime at {} is {}, and not containerd",
+            cri_socket.display(),
+            program.display()
+        )));
+    }
+    let mut command = Command::new(&program);
+    if let Some(config) = config_option(&words) {
+        // A path in its command line is seen from where it was started.
+        let at = fs::read_link(proc.join("cwd")).map_err(unseen)?;
+        command.arg("--config").arg(at.join(config));
+    }
+    command
+        .args(["config", "dump"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let failed = |why: &str| Error::internal(format!("`{} config dump` {why}", program.display()));
+    let output = tokio::time::timeout(DUMP_WITHIN, command.output())
+        .await
+        .map_err(|_| failed("takes too long"))?
+        .map_err(|e| failed("cannot be started").with_source(e))?;
+    if !output.status.success() {
+        return Err(failed("failed"));
+    }
+    RuntimeSettings::parse(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// The value of `--config` or `-c` in a command line of NUL-ended words.
+fn config_option(words: &[u8]) -> Option<PathBuf> {
+    let mut words = words.split(|b| *b == 0);
+    let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
+    while let Some(word) = words.next() {
+        for name in ["--config", "-config", "-c", "--c"] {
+            let rest = word.strip_prefix(name.as_bytes());
+            match rest {
+                Some([]) => return words.next().map(path),
+                Some([b'=', value @ ..]) => return Some(path(value)),
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_that_containerd_was_started_with_is_found() {
+        for (line, found) in [
+            ("containerd", None),
+            ("containerd --log-level info", None),
+            ("containerd --config /c", Some("/c")),
+            ("containerd -l x -c /c", Some("/c")),
+            ("containerd --config=/c --root /r", Some("/c")),
+        ] {
+            let words = line.replace(' ', "\0");
+            let expected = found.map(PathBuf::from);
+            assert_eq!(config_option(words.as_bytes()), expected, "{line}");
+        }
+    }
+}
