@@ -31,17 +31,21 @@ if [ "${1:-}" != inside ]; then
     mount -t proc proc proc
     mount -t sysfs sysfs sys
     mount -t devtmpfs devtmpfs dev
-    mkdir -p dev/pts dev/shm d s
+    mkdir -p dev/pts dev/shm d s old
     mount -t devpts devpts dev/pts
     mount -t tmpfs tmpfs dev/shm
     mount -t tmpfs tmpfs run
     mount -t cgroup2 cgroup2 sys/fs/cgroup
     mount -t ext4 /dev/ubda d
     mount -t ext4 -o errors=remount-ro /dev/ubdb s
+    # Whoever enters a container's mount namespace starts at the root of that
+    # namespace: it must be this one, which a chroot alone would not bring about.
+    "$AV_BUSYBOX" pivot_root . old
     trap - EXIT
     exec chroot . /bin/sh "$0" inside
 fi
 
+umount -l /old
 mount --make-rshared /
 ip link set lo up
 "$AV_BUSYBOX" stty -F /dev/ttyS0 raw -echo

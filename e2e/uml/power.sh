@@ -45,7 +45,7 @@ trap 'rm -rf --one-file-system -- "$work"' EXIT
 trap 'exit 130' INT TERM HUP
 # Disks and memories of the machines lie in a tmpfs, and everything runs in a
 # process namespace: both end with the program, however it ends.
-export AV_WORK=$work/memory
+export AV_WORK=$work/memory RUST_BACKTRACE=0
 AV_UML=$("$setup" --path user-mode-linux)
 AV_BUSYBOX=$("$setup" --path busybox-static)/busybox
 AV_CONTAINERD=$("$setup" --path containerd-1.7)

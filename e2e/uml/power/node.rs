@@ -150,11 +150,11 @@ impl Node {
 
     /// Resumes an actor; the platform keeps the annotations on disk.
     pub(crate) fn resume(&mut self, actor: &str) {
-        let text = self.must(&format!("actor resume {NAMESPACE}/{actor}"));
-        let text = text.replace('\'', "'\\''");
-        self.machine.sh(&format!(
-            "printf %s '{text}' > /d/{actor}.json && sync /d/{actor}.json /d"
+        let file = format!("/d/{actor}.json");
+        self.must(&format!(
+            "actor resume {NAMESPACE}/{actor} 2> {RUN}/resume > {file} || {{ cat {RUN}/resume; false; }}"
         ));
+        self.machine.sh(&format!("sync {file} /d"));
     }
 
     pub(crate) fn suspend(&mut self, actor: &str) {

@@ -2,7 +2,12 @@
 //! Records that were torn, a disk for them that is full or read-only, and one
 //! that was wiped.
 
-use crate::{RUN, Test, machine::Disks, node::Node, writes::IDLE};
+use crate::{
+    RUN, Test,
+    machine::Disks,
+    node::Node,
+    writes::{IDLE, KEEP},
+};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -28,7 +33,7 @@ fn running(node: &mut Node) -> String {
     node.create("a");
     node.resume("a");
     let agent = node.pod("a", "p1", IDLE);
-    node.exec(&agent, "echo kept > /my-data/f && fsync /my-data/f");
+    node.exec(&agent, KEEP);
     agent
 }
 

@@ -31,11 +31,15 @@ pub(crate) const TESTS: &[Test] = &[
 /// A container that does nothing.
 pub(crate) const IDLE: &str = "exec sleep 2147483647";
 
+/// Leaves something in the volume, synced.
+pub(crate) const KEEP: &str = "echo kept | dd of=/my-data/f conv=fsync 2> /dev/null";
+
 /// Numbered records, each with its checksum and synced before its number is
 /// told; beside them a file that is never synced.
 const WRITER: &str = "cd /my-data; n=0; while :; do n=$((n + 1)); \
-    echo \"$n $(printf 'record %s' $n | sha256sum | cut -c 1-64)\" >> log && \
-    fsync log && echo \"synced $n\"; echo $n >> loose; done";
+    echo \"$n $(printf 'record %s' $n | sha256sum | cut -c 1-64)\" | \
+    dd of=log oflag=append conv=notrunc,fsync 2> /dev/null && echo \"synced $n\"; \
+    echo $n >> loose; done";
 
 /// How many of the first records are whole and right.
 fn right(log: &str) -> usize {
@@ -94,7 +98,7 @@ fn with_data(disks: &Disks) -> Node {
     node.create("a");
     node.resume("a");
     let agent = node.pod("a", "first", IDLE);
-    node.exec(&agent, "echo kept > /my-data/f && fsync /my-data/f");
+    node.exec(&agent, KEEP);
     node.remove("first");
     node.suspend("a");
     node
