@@ -12,6 +12,7 @@ mod node;
 mod output;
 mod request;
 mod storage_class;
+pub mod store;
 mod template;
 mod timeout;
 mod volume;
@@ -72,6 +73,9 @@ pub enum Command {
     ///
     /// Example: actor-volumes config --check /etc/actor-volumes/config.toml
     Config(Config),
+    /// Look at a store file: what the control plane remembers.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Enter a mounted volume on behalf of the node agent.
     #[command(subcommand, hide = true)]
     Helper(Helper),
@@ -207,7 +211,13 @@ mod tests {
             "actor resume a/b --container c --node n --pod p --pod-namespace q --format kubernetes",
             "actor suspend a/b --wait --timeout 500ms",
             "actor delete a/b --wait --timeout 30",
+            "store check /s/control.redb -o json",
+            "store check --repair-indexes /s/control.redb",
+            "store export /s/control.redb --with-contexts",
             "volume ls",
+            "volume ls --actor a/b",
+            "volume ls --node n -o json",
+            "actor ls --template t -n a",
             "volume show u -o table",
             "volume expand u --capacity 2Gi --wait --timeout 5m",
             "volume orphans",
@@ -238,6 +248,8 @@ mod tests {
             "volume expand u --capacity 0",
             "volume orphans --delete",
             "volume orphans --delete a --delete-all",
+            "volume ls --actor a/b --node n",
+            "volume ls --retained --node n",
         ] {
             let words = std::iter::once("actor-volumes").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

@@ -13,17 +13,23 @@
 
 mod adopt;
 mod cell;
+mod cells;
+pub mod check;
 mod convert;
+mod counts;
 mod crash;
 mod create;
 mod delete;
 mod effect;
 mod engine;
 mod expand;
+pub mod export;
 mod grant;
+pub mod index;
 pub mod lifecycle;
 mod limits;
 mod list;
+mod load;
 pub mod nodes;
 mod orphans;
 mod port;
@@ -39,19 +45,23 @@ mod suspend;
 mod template;
 mod template_status;
 mod tombstones;
+mod untold;
 mod update;
 mod view;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, RwLock},
     time::Duration,
 };
 
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use counts::CountsView;
 pub use create::{Adopted, CreateOptions};
+pub use list::{ActorFilter, VolumeFilter};
 pub use orphans::{Orphan, Which};
 pub use port::NodePort;
 pub use reconcile::Repairs;
@@ -64,8 +74,7 @@ use self::{
     cell::{Cell, blocking},
     lifecycle::{Pace, State},
     limits::Limits,
-    record::{ActorRecord, AttachmentRecord, VolumeRecord, key},
-    store::{Store, Stored},
+    store::Store,
 };
 use crate::{
     csi::Registry,
@@ -114,9 +123,12 @@ pub struct Control {
     settings: Settings,
     limits: Limits,
     rollouts: rollout::Index,
+    counts: counts::Counts,
     watchers: watch::Hub,
     repairs: reconcile::Counters,
-    cells: Mutex<HashMap<ActorRef, Arc<Cell>>>,
+    /// Wakes whoever tells nodes of deleted volumes.
+    untold: Notify,
+    cells: cells::Cells,
     /// Retained volumes that are being deleted, without an actor.
     alone: Mutex<HashMap<VolumeUid, Arc<Cell>>>,
     grants: RwLock<HashMap<ActorRef, Grant>>,
@@ -139,9 +151,9 @@ impl Control {
         settings: Settings,
     ) -> Result<Arc<Self>> {
         let tasks = TaskTracker::new();
-        let cells = {
+        let loaded = {
             let (store, tracker) = (store.clone(), tasks.clone());
-            blocking(&tasks, move || load(&store, &tracker)).await?
+            blocking(&tasks, move || load::load(&store, &tracker)).await?
         };
         let control = Arc::new(Self {
             store,
@@ -150,22 +162,22 @@ impl Control {
             node,
             settings,
             limits: Limits::default(),
-            rollouts: rollout::Index::default(),
+            rollouts: loaded.rollouts,
+            counts: loaded.counts,
             watchers: watch::Hub::default(),
             repairs: reconcile::Counters::default(),
-            cells: Mutex::default(),
+            untold: Notify::new(),
+            cells: cells::Cells::default(),
             alone: Mutex::default(),
             grants: RwLock::default(),
             catalog: tokio::sync::Mutex::default(),
             tasks,
             stop: CancellationToken::new(),
         });
-        let cells: Vec<_> = cells.into_iter().map(Arc::new).collect();
+        let cells: Vec<_> = loaded.cells.into_iter().map(Arc::new).collect();
         // Every seat that may be taken is counted before anyone looks for one.
         for cell in &cells {
-            let inner = cell.lock().await?;
-            control.limits.count(&inner.state);
-            control.rollouts.follow(&State::default(), &inner.state);
+            control.limits.count(&cell.lock().await?.state);
         }
         for cell in cells {
             control.enter(&cell);
@@ -217,6 +229,10 @@ impl Control {
         self.tasks.spawn(async move {
             stop.run_until_cancelled(reconciler.reconcile()).await;
         });
+        let (teller, stop) = (self.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(teller.tell_the_untold()).await;
+        });
     }
 
     fn renew_grant(&self, actor: &ActorRef, state: &State) {
@@ -229,17 +245,6 @@ impl Control {
         };
     }
 
-    fn cells(&self) -> MutexGuard<'_, HashMap<ActorRef, Arc<Cell>>> {
-        // Every change to the map is one call: a panic elsewhere leaves it whole.
-        self.cells.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// The actor's cell.
-    fn cell(&self, actor: &ActorRef) -> Result<Arc<Cell>> {
-        let found = self.cells().get(actor).cloned();
-        found.ok_or_else(|| missing(actor))
-    }
-
     fn alone(&self) -> MutexGuard<'_, HashMap<VolumeUid, Arc<Cell>>> {
         // As with the cells: every change is one call.
         self.alone.lock().unwrap_or_else(|e| e.into_inner())
@@ -248,64 +253,14 @@ impl Control {
     /// Lets the cell be found.
     fn enter(&self, cell: &Arc<Cell>) {
         match &cell.alone {
-            Some(uid) => self.alone().insert(uid.clone(), cell.clone()),
-            None => self.cells().insert(cell.name.clone(), cell.clone()),
-        };
-    }
-
-    fn drop_cell(&self, cell: &Arc<Cell>) {
-        if let Some(uid) = &cell.alone {
-            self.alone().remove(uid);
-            return;
-        }
-        let mut cells = self.cells();
-        if cells.get(&cell.name).is_some_and(|c| Arc::ptr_eq(c, cell)) {
-            cells.remove(&cell.name);
+            Some(uid) => {
+                self.alone().insert(uid.clone(), cell.clone());
+            }
+            None => self.cells.insert(cell),
         }
     }
 }
 
 fn missing(actor: &ActorRef) -> Error {
     Error::not_found(format!("actor {actor} does not exist"))
-}
-
-/// All actors, each with its volumes and their attachments; and volumes that are
-/// being deleted without one.
-fn load(store: &Arc<dyn Store>, tasks: &TaskTracker) -> Result<Vec<Cell>> {
-    let mut actors: BTreeMap<_, (ActorRef, BTreeMap<String, Stored>)> = BTreeMap::new();
-    for (key, stored) in store::list_all(&**store, key::ACTORS)? {
-        let actor: ActorRecord = record::decode(&key, &stored.value)?;
-        let records = [(key, stored)].into();
-        actors.insert(actor.uid, (actor.actor, records));
-    }
-    let mut owners = BTreeMap::new();
-    let mut alone = Vec::new();
-    for (key, stored) in store::list_all(&**store, key::VOLUMES)? {
-        let volume: VolumeRecord = record::decode(&key, &stored.value)?;
-        if volume.released {
-            let cell = Cell::of_volume(&volume, stored, store.clone(), tasks.clone())?;
-            alone.push(cell);
-            continue;
-        }
-        // A retained one is nobody's.
-        if volume.is_nobodys() {
-            continue;
-        }
-        if let Some((_, records)) = actors.get_mut(&volume.actor_uid) {
-            records.insert(key, stored);
-            owners.insert(volume.uid, volume.actor_uid);
-        }
-    }
-    for (key, stored) in store::list_all(&**store, key::ATTACHMENTS)? {
-        let attachment: AttachmentRecord = record::decode(&key, &stored.value)?;
-        let owner = owners.get(&attachment.volume);
-        if let Some((_, records)) = owner.and_then(|uid| actors.get_mut(uid)) {
-            records.insert(key, stored);
-        }
-    }
-    actors
-        .into_values()
-        .map(|(name, records)| Cell::loaded(name, store.clone(), tasks.clone(), records))
-        .chain(alone.into_iter().map(Ok))
-        .collect()
 }

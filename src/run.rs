@@ -6,6 +6,7 @@ mod node;
 mod parts;
 mod ports;
 mod serve;
+mod store;
 
 use std::process::ExitCode;
 
@@ -77,6 +78,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             }
             None => print!("{}", Config::print_default()),
         },
+        Command::Store(command) => store::run(&command)?,
         Command::Helper(what) => return Ok(helper::help(&what)),
         Command::Client(command) => {
             return runtime(Threads::One)?.block_on(cli::run_client(&cli.socket, command));

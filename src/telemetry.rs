@@ -3,10 +3,12 @@
 
 mod http;
 mod metrics;
+mod population;
 mod usage;
 
 pub use http::serve;
 pub use metrics::Metrics;
+pub use population::Population;
 pub use usage::{Fullness, OfVolume, Usage};
 
 use crate::{

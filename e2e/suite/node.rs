@@ -6,7 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use testkit::cri::{Cri, Refusal};
@@ -204,10 +204,16 @@ impl Node {
         mounts.iter().map(|m| m.display().to_string()).collect()
     }
 
-    /// What of volumes the node still has: mounts, their directories, records.
+    /// What of volumes the node still has: mounts, their directories, records. No
+    /// deletion waits for the records to go.
     pub(crate) fn held(&self) -> Vec<String> {
         let mut held = leaks::entries(&self.dir.join("m"));
-        let records = leaks::entries(&self.dir.join("av/records"));
+        let records = || leaks::entries(&self.dir.join("av/records"));
+        let end = Instant::now() + SOON;
+        while !records().is_empty() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let records = records();
         held.extend(records.into_iter().map(|r| format!("record {r}")));
         held
     }

@@ -30,6 +30,11 @@ impl Adoption {
         verb::adopt(state, &self.name, &self.volume)
     }
 
+    /// The volume as it is nobody's.
+    pub(super) fn volume(&self) -> &VolumeRecord {
+        &self.volume
+    }
+
     /// Where it stands: the batch that takes it in holds on to that.
     pub(super) fn record(&self) -> (String, Stored) {
         (key::volume(&self.volume.uid), self.stored.clone())
@@ -120,7 +125,7 @@ impl Control {
             // A write that failed may have been done all the same.
             let nobodys = |state: &State| state.volumes.values().any(|v| v.released);
             if cell.lock().await.is_ok_and(|inner| !nobodys(&inner.state)) {
-                self.drop_cell(&cell);
+                self.alone().remove(uid);
             }
             return Err(error);
         }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, MutexGuard as StdGuard},
+    sync::{Arc, MutexGuard as StdGuard, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -14,9 +14,10 @@ use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
+    index,
     lifecycle::{self, State},
     record::{self, ActorRecord, AttachmentRecord, VolumePhase, VolumeRecord, key},
-    store::{self, Revision, Store, Stored, Write},
+    store::{self, Reader, Revision, Store, Stored, Write},
 };
 use crate::{
     error::{Error, Result},
@@ -36,6 +37,8 @@ pub(super) struct Cell {
     pub(super) kick: Notify,
     /// Volumes of which a step is under way.
     busy: std::sync::Mutex<BTreeSet<VolumeUid>>,
+    /// Whether it stands among those that may be put back.
+    pub(super) queued: AtomicBool,
 }
 
 /// What the lock of a cell guards.
@@ -44,8 +47,14 @@ pub(super) struct Inner {
     pub(super) state: State,
     /// What the store holds of it.
     standing: BTreeMap<String, Stored>,
-    /// Whether a write failed, so that the store may hold something else.
+    /// Whether the store was not read yet, or a write failed, so that it may hold
+    /// something else.
     stale: bool,
+    /// Whether it was read before.
+    read: bool,
+    /// What it was before a failed write that was done all the same: others were
+    /// not told of what it is.
+    pub(super) untold: Option<State>,
     /// Whether the actor was removed and this cell is out of use.
     pub(super) gone: bool,
     /// Whether a task drives the actor.
@@ -56,9 +65,25 @@ pub(super) struct Inner {
     pub(super) ask_later: BTreeMap<VolumeUid, Timestamp>,
 }
 
+impl Inner {
+    /// What there is to show of a state that nobody works on.
+    pub(super) fn of(state: State) -> Self {
+        Self {
+            state,
+            ..Self::default()
+        }
+    }
+}
+
 impl Cell {
-    /// A cell without an actor.
-    pub(super) fn empty(name: ActorRef, store: Arc<dyn Store>, tasks: TaskTracker) -> Self {
+    /// A cell of which the store is read when it is locked first.
+    pub(super) fn unread(name: ActorRef, store: Arc<dyn Store>, tasks: TaskTracker) -> Self {
+        let mut cell = Self::empty(name, store, tasks);
+        cell.inner.get_mut().stale = true;
+        cell
+    }
+
+    fn empty(name: ActorRef, store: Arc<dyn Store>, tasks: TaskTracker) -> Self {
         Self {
             name,
             alone: None,
@@ -68,6 +93,7 @@ impl Cell {
             changes: watch::Sender::default(),
             kick: Notify::new(),
             busy: std::sync::Mutex::default(),
+            queued: AtomicBool::new(false),
         }
     }
 
@@ -88,6 +114,7 @@ impl Cell {
         let inner = cell.inner.get_mut();
         inner.state = read_state(&standing)?;
         inner.standing = standing;
+        inner.read = true;
         Ok(cell)
     }
 
@@ -117,12 +144,15 @@ impl Cell {
                     let stored = store.get(&key)?;
                     Ok(stored.map(|stored| (key, stored)).into_iter().collect())
                 }
-                None => load_standing(&*store, &name),
+                None => load_standing(&*store.snapshot()?, &name),
             };
             let standing = blocking(&self.tasks, load).await?;
-            inner.state = read_state(&standing)?;
+            let last = std::mem::replace(&mut inner.state, read_state(&standing)?);
             inner.standing = standing;
             inner.stale = false;
+            if std::mem::replace(&mut inner.read, true) && inner.untold.is_none() {
+                inner.untold = Some(last);
+            }
         }
         Ok(inner)
     }
@@ -171,6 +201,15 @@ impl Cell {
         Ok(())
     }
 
+    /// Whether nothing but the store needs to know of the actor. To be asked by
+    /// whoever knows that nobody else has the cell.
+    pub(super) fn is_idle(&self) -> bool {
+        let Ok(inner) = self.inner.try_lock() else {
+            return false;
+        };
+        !inner.driving && (inner.stale || lifecycle::is_idle(&inner.state))
+    }
+
     /// Wakes whoever waits for a change.
     pub(super) fn announce(&self) {
         self.changes.send_modify(|n| *n = n.wrapping_add(1));
@@ -208,27 +247,43 @@ pub(super) async fn blocking<T: Send + 'static>(
     done.map_err(|e| Error::internal("a call to the store did not come to its end").with_source(e))?
 }
 
-/// Everything that the store holds of an actor.
-fn load_standing(store: &dyn Store, name: &ActorRef) -> Result<BTreeMap<String, Stored>> {
+/// Everything that the store holds of an actor; empty: it is not there.
+pub(super) fn load_standing(
+    reader: &dyn Reader,
+    name: &ActorRef,
+) -> Result<BTreeMap<String, Stored>> {
     let mut standing = BTreeMap::new();
     let key = key::actor(name);
-    let Some(stored) = store.get(&key)? else {
+    let Some(stored) = reader.get(&key)? else {
         return Ok(standing);
     };
     let actor: ActorRecord = record::decode(&key, &stored.value)?;
     standing.insert(key, stored);
-    for (key, stored) in store::list_all(store, key::VOLUMES)? {
-        let volume: VolumeRecord = record::decode(&key, &stored.value)?;
-        if volume.actor_uid == actor.uid && !volume.is_nobodys() {
-            let attachments = format!("{}{}/", key::ATTACHMENTS, volume.uid);
-            standing.extend(store::list_all(store, &attachments)?);
-            standing.insert(key, stored);
-        }
+    store::each_entry(reader, &index::volumes_of(&actor.uid), |entry, _| {
+        let uid: VolumeUid = index::last_part(&entry).parse()?;
+        standing.extend(load_volume(reader, &uid)?);
+        Ok(())
+    })?;
+    Ok(standing)
+}
+
+/// A volume with its attachments.
+pub(super) fn load_volume(
+    reader: &dyn Reader,
+    uid: &VolumeUid,
+) -> Result<BTreeMap<String, Stored>> {
+    let mut standing = BTreeMap::new();
+    let key = key::volume(uid);
+    if let Some(stored) = reader.get(&key)? {
+        let attachments = format!("{}{uid}/", key::ATTACHMENTS);
+        standing.extend(store::list_all(reader, &attachments)?);
+        standing.insert(key, stored);
     }
     Ok(standing)
 }
 
-fn read_state(standing: &BTreeMap<String, Stored>) -> Result<State> {
+/// The records as they stand.
+pub(super) fn decode_state(standing: &BTreeMap<String, Stored>) -> Result<State> {
     let mut state = State::default();
     for (key, stored) in standing {
         if key.starts_with(key::ACTORS) {
@@ -242,6 +297,12 @@ fn read_state(standing: &BTreeMap<String, Stored>) -> Result<State> {
             state.attachments.insert(at, found);
         }
     }
+    Ok(state)
+}
+
+/// The records as they are gone on with.
+fn read_state(standing: &BTreeMap<String, Stored>) -> Result<State> {
+    let mut state = decode_state(standing)?;
     lifecycle::restarted(&mut state);
     Ok(state)
 }

@@ -63,7 +63,10 @@ impl Control {
             &(template, &options.adopt),
         );
         let _standing = self.catalog.lock().await;
-        if let Ok(cell) = self.cell(actor) {
+        // It can be found before it is told of, empty as it is.
+        let cell = self.entered(actor);
+        let is_there = cell.lock().await?.state.actor.is_some();
+        if is_there {
             let there = self
                 .change(&cell, |state| {
                     let Some(there) = state.actor.clone() else {
@@ -97,32 +100,15 @@ impl Control {
             created_at: call.now,
         };
         let revision = self.revision_for(&record, &revision).await?;
-        // Only a holder of the catalog makes cells: nobody else makes this one.
-        let cell = Arc::new(Cell::empty(
-            actor.clone(),
-            self.store.clone(),
-            self.tasks.clone(),
-        ));
-        // It can be found before it is told of, empty as it is.
-        self.enter(&cell);
-        let made = self.change_with(&cell, &found, |state| {
+        self.change_with(&cell, &found, |state| {
+            // Only a holder of the catalog creates: it is not there still.
             verb::perform(state, &call, |state| {
                 state.actor = Some(record);
                 verb::revise(state, &revision)?;
                 found.iter().try_for_each(|a| a.apply(state))
             })
-        });
-        if let Err(error) = made.await {
-            // A write that failed may have been done all the same.
-            if cell
-                .lock()
-                .await
-                .is_ok_and(|inner| inner.state.actor.is_none())
-            {
-                self.drop_cell(&cell);
-            }
-            return Err(error);
-        }
+        })
+        .await?;
         tracing::info!(actor = %actor, template = %template, "actor created");
         Ok(cell)
     }

@@ -21,9 +21,14 @@ impl Control {
         wait: Option<Duration>,
     ) -> Result<()> {
         let call = Call::new(VerbName::Delete, request, &());
-        let cell = self.cell(actor)?;
+        let cell = self.cell(actor).await?;
         let delete = |state: &mut _| verb::delete(state, call.now);
-        self.change(&cell, |state| verb::perform(state, &call, delete))
+        let uid = self
+            .change(&cell, |state| {
+                let uid = state.actor.as_ref().map(|a| a.uid.clone());
+                verb::perform(state, &call, delete)?;
+                Ok(uid)
+            })
             .await
             .map_err(|e| name_the_actor(e, actor))?;
         let Some(within) = wait else {
@@ -31,7 +36,9 @@ impl Control {
         };
         let gone = cell
             .wait(within, |inner| {
-                inner.state.actor.is_none().then_some(Ok(()))
+                // Another one of the same name may have come by now.
+                let there = inner.state.actor.as_ref().map(|a| &a.uid);
+                (there.is_none() || there != uid.as_ref()).then_some(Ok(()))
             })
             .await?;
         match gone {

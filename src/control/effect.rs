@@ -48,7 +48,6 @@ pub(super) async fn carry_out(
         Step::AwaitRelease { node, .. } => {
             at_node::await_release(control, cell, volume, node).await
         }
-        Step::Forget { node, .. } => at_node::forget(control, volume, node).await,
     };
     outcome.unwrap_or_else(|failed| failed)
 }

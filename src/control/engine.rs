@@ -43,21 +43,42 @@ impl Control {
         change: impl FnOnce(&mut State) -> Result<T>,
     ) -> Result<T> {
         let mut inner = cell.lock().await?;
+        if let Some(untold) = inner.untold.take() {
+            self.follow(cell, &untold, &inner.state, &untold, &inner.state);
+        }
         let mut next = inner.state.clone();
         let answer = change(&mut next)?;
         if next != inner.state {
             log_difference(cell, &inner.state, &next);
             let before = inner.state.clone();
             let taken_in = found.iter().map(Adoption::record).collect();
+            // Counted are also volumes that come in and those that go out.
+            let mut all_before = before.clone();
+            let adopted = found.iter().map(Adoption::volume);
+            let adopted = adopted.filter(|v| next.volumes.contains_key(&v.uid));
+            all_before
+                .volumes
+                .extend(adopted.map(|v| (v.uid.clone(), v.clone())));
+            let all_after = next.clone();
             cell.commit(&mut inner, next, taken_in).await?;
-            self.follow(cell, &before, &inner.state);
+            self.follow(cell, &before, &inner.state, &all_before, &all_after);
         }
         self.drive(cell, &mut inner);
         Ok(answer)
     }
 
     /// What hangs on the records of an actor besides its steps.
-    fn follow(self: &Arc<Self>, cell: &Arc<Cell>, before: &State, after: &State) {
+    /// `all_before` and `all_after` have the volumes that come in or go out, too.
+    pub(super) fn follow(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        before: &State,
+        after: &State,
+        all_before: &State,
+        all_after: &State,
+    ) {
+        self.counts.follow(all_before, all_after);
+        self.hint_untold(all_before, all_after);
         for (actor, volume) in self.limits.follow(before, after) {
             self.wake(actor, volume);
         }
@@ -73,18 +94,19 @@ impl Control {
 
     /// Lets a volume that waits for room on a node try again at once.
     fn wake(self: &Arc<Self>, actor: ActorRef, volume: VolumeUid) {
-        let Ok(cell) = self.cell(&actor) else {
-            return;
-        };
         let control = self.clone();
         self.tasks.spawn(async move {
             let stop = control.stop.clone();
-            let woken = control.change(&cell, |state| {
-                lifecycle::try_at_once(state, &volume);
-                Ok(())
-            });
+            let woken = async {
+                let cell = control.cell(&actor).await?;
+                let again = |state: &mut State| {
+                    lifecycle::try_at_once(state, &volume);
+                    Ok(())
+                };
+                control.change(&cell, again).await
+            };
             if let Some(Err(error)) = stop.run_until_cancelled(woken).await {
-                tracing::warn!(actor = %cell.name, error = %error.full_message(), "a volume that waits for room was not woken");
+                tracing::warn!(actor = %actor, error = %error.full_message(), "a volume that waits for room was not woken");
             }
         });
     }
@@ -173,13 +195,12 @@ impl Control {
         };
         if steps.is_empty() && at_rest && plan.wake.is_none() {
             inner.driving = false;
-            if inner.state.actor.is_none() {
+            if let Some(uid) = &cell.alone {
                 inner.gone = true;
-                self.drop_cell(cell);
+                self.alone().remove(uid);
                 cell.announce();
-                if cell.alone.is_none() {
-                    self.watchers.mark(&cell.name);
-                }
+            } else {
+                self.cells.rests(cell);
             }
             return Ok(Rest::Over);
         }
@@ -312,6 +333,21 @@ fn crash_points(step: &Step) -> Option<[CrashPoint; 3]> {
             Point::ControllerPublishAnswered,
             Point::ControllerPublishRecorded,
         ]),
+        Step::Revoke { .. } => Some([
+            Point::RevokeIntended,
+            Point::RevokeAnswered,
+            Point::RevokeRecorded,
+        ]),
+        Step::Expand { .. } => Some([
+            Point::ExpandIntended,
+            Point::ExpandAnswered,
+            Point::ExpandRecorded,
+        ]),
+        Step::ExpandNode { .. } => Some([
+            Point::NodeExpandIntended,
+            Point::NodeExpandAnswered,
+            Point::NodeExpandRecorded,
+        ]),
         Step::Detach { .. } => Some([
             Point::ControllerUnpublishIntended,
             Point::ControllerUnpublishAnswered,
@@ -322,7 +358,10 @@ fn crash_points(step: &Step) -> Option<[CrashPoint; 3]> {
             Point::DeleteAnswered,
             Point::DeleteRecorded,
         ]),
-        _ => None,
+        Step::Prepare { .. }
+        | Step::Locate { .. }
+        | Step::AwaitRelease { .. }
+        | Step::DetachAgain { .. } => None,
     }
 }
 

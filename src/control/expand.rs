@@ -26,7 +26,7 @@ impl Control {
         wait: Option<Duration>,
     ) -> Result<VolumeView> {
         let volume = self.stored_volume(uid).await?;
-        let cell = self.cell(&volume.actor);
+        let cell = self.cell(&volume.actor).await;
         let owned = async {
             let cell = cell.ok()?;
             let inner = cell.lock().await.ok()?;

@@ -68,6 +68,16 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
     plan
 }
 
+/// Whether nothing is under way, to be done or held: the records say it all.
+pub fn is_idle(state: &State) -> bool {
+    let rests = state
+        .actor
+        .as_ref()
+        .is_none_or(|a| a.phase == ActorPhase::Suspended && a.deletion.is_none());
+    let plan = plan(state, Timestamp::now());
+    rests && state.attachments.is_empty() && plan.steps.is_empty() && plan.wake.is_none()
+}
+
 enum Due {
     Now,
     Later(Timestamp),
@@ -90,9 +100,10 @@ fn due(trouble: Option<&Trouble>, now: Timestamp) -> Due {
 fn next_step(state: &State, actor: Option<&ActorRecord>, volume: &VolumeRecord) -> Option<Step> {
     let uid = volume.uid.clone();
     let mut attached = state.attachments_of(&volume.uid).peekable();
-    // What is being undone is undone before anything else is begun.
+    // What is left behind is undone before anything else is begun: also before
+    // the next attachment, on whichever node that is.
     if let Some(leftover) = &volume.leftover
-        && (leftover.sent || attached.peek().is_none())
+        && (leftover.sent || state.attachments_of(&volume.uid).all(|a| !a.sent))
     {
         return Some(Step::DetachAgain { volume: uid });
     }
@@ -116,12 +127,8 @@ fn next_step(state: &State, actor: Option<&ActorRecord>, volume: &VolumeRecord) 
         // again tells its id, and then it can be deleted.
         VolumePhase::Deleting if volume.volume_id.is_empty() => Some(Step::Create { volume: uid }),
         VolumePhase::Deleting => (!is_attached).then_some(Step::Delete { volume: uid }),
-        VolumePhase::Gone => volume.nodes.first().map(|node| Step::Forget {
-            volume: uid,
-            node: node.clone(),
-        }),
         VolumePhase::Ready => step_of_expansion(state, volume, is_attached),
-        VolumePhase::Failed | VolumePhase::Retained => None,
+        VolumePhase::Failed | VolumePhase::Gone | VolumePhase::Retained => None,
     }
 }
 
@@ -170,9 +177,7 @@ pub fn settle(state: &mut State) {
             volume.expansion = None;
         }
     }
-    state
-        .volumes
-        .retain(|_, v| v.phase != VolumePhase::Gone || !v.nodes.is_empty());
+    state.volumes.retain(|_, v| v.phase != VolumePhase::Gone);
     let attached = everything_is_attached(state);
     let Some(actor) = &mut state.actor else {
         return;
@@ -279,8 +284,7 @@ fn let_go(volume: &mut VolumeRecord) -> bool {
             volume.trouble = None;
             volume.expansion = None;
         }
-        VolumePhase::Gone => return !volume.nodes.is_empty(),
-        VolumePhase::Deleting | VolumePhase::Retained => {}
+        VolumePhase::Deleting | VolumePhase::Gone | VolumePhase::Retained => {}
     }
     true
 }

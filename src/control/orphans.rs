@@ -2,7 +2,7 @@
 //! Volumes that drivers have and no record knows: reported, and deleted only
 //! when told to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
     Control,
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     csi::{DeleteVolume, Driver, ListedVolume},
     error::{Error, Result},
-    model::{DriverName, SecretRefs, SecretUse},
+    model::{DriverName, SecretRefs, SecretUse, VolumeUid},
 };
 
 /// A volume of ours that no record knows.
@@ -47,8 +47,34 @@ pub enum Which {
 
 /// What is known of volumes here.
 struct Known {
-    records: Vec<VolumeRecord>,
-    tombstones: Vec<Tombstone>,
+    /// By the driver's id.
+    ids: HashMap<(DriverName, String), VolumeUid>,
+    /// By the name that it was created with.
+    names: HashMap<(DriverName, String), VolumeUid>,
+    /// Drivers of volumes whose ids are not known yet.
+    unnamed: BTreeSet<DriverName>,
+    tombstones: Buried,
+}
+
+/// Tombstones.
+struct Buried {
+    all: Vec<Tombstone>,
+    ids: HashMap<(DriverName, String), usize>,
+    names: HashMap<(DriverName, String), usize>,
+}
+
+impl Buried {
+    fn new(all: Vec<Tombstone>) -> Self {
+        let (mut ids, mut names) = (HashMap::new(), HashMap::new());
+        for (at, tombstone) in all.iter().enumerate() {
+            let driver = &tombstone.driver;
+            names.insert((driver.clone(), tombstone.csi_name.clone()), at);
+            if !tombstone.volume_id.is_empty() {
+                ids.insert((driver.clone(), tombstone.volume_id.clone()), at);
+            }
+        }
+        Self { all, ids, names }
+    }
 }
 
 impl Control {
@@ -95,14 +121,18 @@ impl Control {
     async fn known(&self) -> Result<Known> {
         let store = self.store.clone();
         blocking(&self.tasks, move || {
-            let records = store::list_all(&*store, key::VOLUMES)?;
-            let records = records.iter();
-            Ok(Known {
-                records: records
-                    .map(|(key, stored)| record::decode(key, &stored.value))
-                    .collect::<Result<_>>()?,
-                tombstones: tombstones::all(&*store)?,
-            })
+            let reader = store.snapshot()?;
+            let mut known = Known {
+                tombstones: Buried::new(tombstones::all(&*reader)?),
+                ids: HashMap::new(),
+                names: HashMap::new(),
+                unnamed: BTreeSet::new(),
+            };
+            store::each(&*reader, key::VOLUMES, |key, stored| {
+                known.add(record::decode(&key, &stored.value)?);
+                Ok(())
+            })?;
+            Ok(known)
         })
         .await
     }
@@ -157,7 +187,7 @@ impl Control {
         if let Some(owner) = known.owner(&orphan.driver, &orphan.volume_id) {
             return Err(Error::precondition(format!(
                 "volume {} has this id by now: not deleted",
-                owner.uid
+                owner
             )));
         }
         let vault = &self.settings.vault;
@@ -176,12 +206,20 @@ impl Control {
 
 impl Known {
     /// The record that an id belongs to: by the id itself, or by the name in it.
-    fn owner(&self, driver: &DriverName, volume_id: &str) -> Option<&VolumeRecord> {
-        let name = name_in(volume_id);
-        self.records.iter().find(|r| {
-            let by_name = name.as_ref().is_some_and(|n| &r.create.name == n);
-            &r.driver == driver && (r.volume_id == volume_id || by_name)
-        })
+    fn owner(&self, driver: &DriverName, volume_id: &str) -> Option<&VolumeUid> {
+        let by_id = self.ids.get(&(driver.clone(), volume_id.to_owned()));
+        by_id.or_else(|| self.names.get(&(driver.clone(), name_in(volume_id)?)))
+    }
+
+    fn add(&mut self, volume: VolumeRecord) {
+        let (uid, driver) = (volume.uid, volume.driver);
+        self.names
+            .insert((driver.clone(), volume.create.name), uid.clone());
+        if !volume.volume_id.is_empty() {
+            self.ids.insert((driver, volume.volume_id), uid);
+        } else if volume.phase != VolumePhase::Intent {
+            self.unnamed.insert(driver);
+        }
     }
 }
 
@@ -197,32 +235,21 @@ fn judge(known: &Known, driver: &DriverName, volume: ListedVolume) -> Judged {
     if known.owner(driver, &volume.volume_id).is_some() {
         return Judged::Known;
     }
-    let buried: BTreeMap<_, _> = known
-        .tombstones
-        .iter()
-        .filter(|t| &t.driver == driver)
-        .map(|t| (t.csi_name.as_str(), t))
-        .collect();
-    let by_id = || {
-        let id = &volume.volume_id;
-        buried
-            .values()
-            .find(|t| !id.is_empty() && &t.volume_id == id)
+    let buried = &known.tombstones;
+    let found = |map: &HashMap<_, usize>, text: &str| {
+        let at = map.get(&(driver.clone(), text.to_owned()))?;
+        buried.all.get(*at)
     };
     let (why, tombstone) = match name_in(&volume.volume_id) {
         Some(name) => (
             format!("its id holds the name {name}, and no volume has that"),
-            buried.get(name.as_str()),
+            found(&buried.names, &name),
         ),
         None => {
-            let Some(tombstone) = by_id() else {
+            let Some(tombstone) = found(&buried.ids, &volume.volume_id) else {
                 return Judged::Known;
             };
-            let unnamed = |r: &VolumeRecord| {
-                let sent = !matches!(r.phase, VolumePhase::Intent);
-                &r.driver == driver && sent && r.volume_id.is_empty()
-            };
-            if known.records.iter().any(unnamed) {
+            if known.unnamed.contains(driver) {
                 return Judged::MayBeNew;
             }
             let why = format!(

@@ -6,7 +6,7 @@
 //! a row say is acted upon, and never while a step of the volume is under way.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,9 +17,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
     Control,
-    cell::Cell,
+    cell::{Cell, blocking},
+    index,
     lifecycle::{State, verb},
-    record::{AttachmentPhase, NodeId, VolumePhase, VolumeRecord},
+    record::{self, AttachmentPhase, NodeId, VolumePhase, VolumeRecord, key},
+    store,
 };
 use crate::{
     csi::Driver,
@@ -102,7 +104,14 @@ impl Control {
                 return;
             }
         };
-        let cells: Vec<_> = self.cells().values().cloned().collect();
+        let cells = match self.cells_to_compare(driver.name(), &listing).await {
+            Ok(cells) => cells,
+            Err(error) => {
+                tracing::warn!(driver = %driver.name(), error = %error.full_message(), "cannot compare attachments with what the driver lists");
+                suspicions.clear();
+                return;
+            }
+        };
         let mut now = Suspicions::new();
         for cell in cells {
             let found = match cell.lock().await {
@@ -121,6 +130,45 @@ impl Control {
             }
         }
         *suspicions = now;
+    }
+
+    /// Those in memory, which have all attachments; and those of volumes that the
+    /// driver lists as attached to a node from which they were detached.
+    async fn cells_to_compare(
+        self: &Arc<Self>,
+        driver: &DriverName,
+        listing: &Listing,
+    ) -> Result<Vec<Arc<Cell>>> {
+        let mut cells = self.cells.all();
+        let attached = listing.iter().filter(|(_, nodes)| !nodes.is_empty());
+        let attached: Vec<_> = attached.map(|(id, n)| (id.clone(), n.clone())).collect();
+        let (store, driver) = (self.store.clone(), driver.clone());
+        let suspects = blocking(&self.tasks, move || {
+            let reader = store.snapshot()?;
+            let mut actors = BTreeSet::new();
+            for (id, nodes) in attached {
+                let prefix = index::driver_volume(&driver, &id);
+                store::each_entry(&*reader, &prefix, |entry, _| {
+                    let key = format!("{}{}", key::VOLUMES, index::last_part(&entry));
+                    let Some(stored) = reader.get(&key)? else {
+                        return Ok(());
+                    };
+                    let volume: VolumeRecord = record::decode(&key, &stored.value)?;
+                    if !volume.is_nobodys() && !nodes.is_disjoint(&volume.detached_from) {
+                        actors.insert(volume.actor);
+                    }
+                    Ok(())
+                })?;
+            }
+            Ok(actors)
+        })
+        .await?;
+        let known: HashSet<_> = cells.iter().map(|c| c.name.clone()).collect();
+        for actor in suspects.into_iter().filter(|a| !known.contains(a)) {
+            // One that went meanwhile is none.
+            cells.extend(self.cell(&actor).await.ok());
+        }
+        Ok(cells)
     }
 
     async fn repair(self: &Arc<Self>, cell: &Arc<Cell>, suspicion: &Suspicion) -> Result<()> {

@@ -76,7 +76,7 @@ impl Control {
             container: options.container,
         };
         let cell = loop {
-            let cell = self.cell(actor)?;
+            let cell = self.cell(actor).await?;
             wait_for_suspend(&cell, end).await?;
             let begun = self
                 .begin_resume(&cell, &call, &placement, &options.volumes)

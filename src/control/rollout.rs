@@ -14,8 +14,9 @@ use std::{
 use super::{
     Control,
     cell::blocking,
+    index::TemplateActor,
     lifecycle::{State, verb},
-    record::{self, TemplateRecord, TemplateRevision, VolumePhase, VolumeRecord, key},
+    record::{self, ActorRecord, TemplateRecord, TemplateRevision, VolumePhase, VolumeRecord, key},
     store::Write,
     template::read_revision,
 };
@@ -71,6 +72,20 @@ impl Index {
     fn templates(&self) -> MutexGuard<'_, HashMap<DnsLabel, Actors>> {
         // Counts are changed without a call that can panic in between.
         self.templates.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Counts an actor that was found.
+    pub(super) fn count(&self, found: &TemplateActor) {
+        let mut templates = self.templates();
+        let actors = templates.entry(found.template.clone()).or_default();
+        *actors.on.entry(found.revision).or_default() += 1;
+    }
+
+    /// The actor was found to keep volumes.
+    pub(super) fn keeps(&self, actor: &ActorRecord) {
+        let mut templates = self.templates();
+        let actors = templates.entry(actor.template.clone()).or_default();
+        actors.keepers.insert(actor.actor.clone());
     }
 
     /// Counts what became of an actor. A template whose rollout may be complete
@@ -146,7 +161,7 @@ impl Control {
             return Ok(());
         }
         for actor in self.rollouts.of(template).keepers {
-            let Ok(cell) = self.cell(&actor) else {
+            let Ok(cell) = self.cell(&actor).await else {
                 continue;
             };
             self.change(&cell, |state| {

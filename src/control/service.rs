@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use parse::{actor_ref, adopted, limit, parsed, some, within};
+use parse::{actor_ref, adopted, after, limit, parsed, some, token, volume_filter, within};
 
-use super::{Control, CreateOptions, ResumeOptions, Watch, Which, convert};
+use super::{ActorFilter, Control, CreateOptions, ResumeOptions, Watch, Which, convert};
 use crate::{
     api::annotation,
     error::{Error, Result},
@@ -97,11 +97,11 @@ impl control_server::Control for ControlService {
     ) -> Answer<api::ListTemplatesResponse> {
         let request = request.into_inner();
         self.run(async move |control| {
-            let after = some(request.page_token);
+            let after = after(&request.page_token)?;
             let (views, next) = control.templates(after, limit(request.page_size)).await?;
             Ok(api::ListTemplatesResponse {
                 templates: views.into_iter().map(convert::template).collect(),
-                next_page_token: next.unwrap_or_default(),
+                next_page_token: token(next),
             })
         })
         .await
@@ -171,12 +171,12 @@ impl control_server::Control for ControlService {
     ) -> Answer<api::ListStorageClassesResponse> {
         let request = request.into_inner();
         self.run(async move |control| {
-            let after = some(request.page_token);
+            let after = after(&request.page_token)?;
             let limit = limit(request.page_size);
             let (records, next) = control.storage_classes(after, limit).await?;
             Ok(api::ListStorageClassesResponse {
                 storage_classes: records.into_iter().map(convert::storage_class).collect(),
-                next_page_token: next.unwrap_or_default(),
+                next_page_token: token(next),
             })
         })
         .await
@@ -251,13 +251,16 @@ impl control_server::Control for ControlService {
     ) -> Answer<api::ListActorsResponse> {
         let request = request.into_inner();
         self.run(async move |control| {
-            let namespace = parsed("namespace", request.namespace)?;
-            let after = some(request.page_token);
+            let filter = ActorFilter {
+                namespace: parsed("namespace", request.namespace)?,
+                template: parsed("template", request.template)?,
+            };
+            let after = after(&request.page_token)?;
             let limit = limit(request.page_size);
-            let (views, next) = control.actors(namespace.as_ref(), after, limit).await?;
+            let (views, next) = control.actors(filter, after, limit).await?;
             Ok(api::ListActorsResponse {
                 actors: views.into_iter().map(convert::actor).collect(),
-                next_page_token: next.unwrap_or_default(),
+                next_page_token: token(next),
             })
         })
         .await
@@ -359,14 +362,13 @@ impl control_server::Control for ControlService {
     ) -> Answer<api::ListVolumesResponse> {
         let request = request.into_inner();
         self.run(async move |control| {
-            let after = some(request.page_token);
-            let (mut views, next) = control.volumes(after, limit(request.page_size)).await?;
-            if request.retained {
-                views.retain(|v| v.volume.is_nobodys());
-            }
+            let after = after(&request.page_token)?;
+            let limit = limit(request.page_size);
+            let filter = volume_filter(request)?;
+            let (views, next) = control.volumes(filter, after, limit).await?;
             Ok(api::ListVolumesResponse {
                 volumes: views.into_iter().map(convert::volume).collect(),
-                next_page_token: next.unwrap_or_default(),
+                next_page_token: token(next),
             })
         })
         .await

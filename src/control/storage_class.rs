@@ -84,7 +84,7 @@ fn check_change(store: &dyn Store, last: &StorageClass, next: &StorageClass) -> 
         return Ok(());
     };
     let name = last.name.to_string();
-    for (key, stored) in store::list_all(store, key::VOLUMES)? {
+    store::each(store, key::VOLUMES, |key, stored| {
         let volume: VolumeRecord = record::decode(&key, &stored.value)?;
         if volume.class == name {
             return Err(Error::precondition(format!(
@@ -92,8 +92,8 @@ fn check_change(store: &dyn Store, last: &StorageClass, next: &StorageClass) -> 
                 volume.uid, volume.actor
             )));
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// The class of this name.

@@ -12,13 +12,15 @@ mod redb;
 mod suite;
 
 pub use memory::MemoryStore;
-pub use redb::RedbStore;
+pub use redb::{MakeBackend, RedbStore};
 
+use super::index::{self, Entries};
 use crate::error::{Error, Result};
 
 /// The format of the store: which keys there are and how values are wrapped.
-/// A store of a higher format is refused.
-pub const FORMAT: u32 = 1;
+/// A store of a higher format is refused, one of a lower is brought up to it.
+/// 2: the index beside the records.
+pub const FORMAT: u32 = 2;
 
 /// The number of a batch; it only grows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,32 +55,101 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// An ACID store. Calls block; run them where that is allowed.
-pub trait Store: Send + Sync {
+/// Some index entries of a prefix, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IndexPage {
+    /// Keys, and what is told with them.
+    pub items: Vec<(String, String)>,
+    /// Where the next page goes on: give it as `after`. None: this was the last.
+    pub next: Option<String>,
+}
+
+/// What can be read. Calls block; run them where that is allowed.
+pub trait Reader {
     /// The value of a key.
     fn get(&self, key: &str) -> Result<Option<Stored>>;
 
     /// At most `limit` keys that start with `prefix`, in order, after the key `after`.
     fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page>;
 
+    /// The same of the index: its entries are those of the records (see
+    /// [`index`](super::index)), at every moment.
+    fn index(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<IndexPage>;
+}
+
+/// An ACID store.
+pub trait Store: Reader + Send + Sync {
+    /// What stands there now, whatever is written while it is read.
+    fn snapshot(&self) -> Result<Box<dyn Reader + '_>>;
+
     /// Makes all changes or none; they are durable when it returns. `Aborted`
-    /// when a key does not stand at the revision expected.
+    /// when a key does not stand at the revision expected. After any other error
+    /// they were made or not: the store is to be read again.
     fn write(&self, batch: &[Write]) -> Result<Revision>;
 }
 
-/// All keys that start with `prefix`.
-pub fn list_all(store: &dyn Store, prefix: &str) -> Result<Vec<(String, Stored)>> {
-    const PAGE: usize = 512;
-    let mut all = Vec::new();
+/// How many keys are read at a time.
+const PAGE: usize = 512;
+
+/// All keys that start with `prefix`, one after the other.
+pub fn each(
+    reader: &dyn Reader,
+    prefix: &str,
+    mut with: impl FnMut(String, Stored) -> Result<()>,
+) -> Result<()> {
     let mut after = None;
     loop {
-        let page = store.list(prefix, after.as_deref(), PAGE)?;
-        all.extend(page.items);
+        let page = reader.list(prefix, after.as_deref(), PAGE)?;
+        for (key, stored) in page.items {
+            with(key, stored)?;
+        }
         match page.next {
             Some(next) => after = Some(next),
-            None => return Ok(all),
+            None => return Ok(()),
         }
     }
+}
+
+/// All keys that start with `prefix`.
+pub fn list_all(reader: &dyn Reader, prefix: &str) -> Result<Vec<(String, Stored)>> {
+    let mut all = Vec::new();
+    each(reader, prefix, |key, stored| {
+        all.push((key, stored));
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// All index entries that start with `prefix`, one after the other.
+pub fn each_entry(
+    reader: &dyn Reader,
+    prefix: &str,
+    mut with: impl FnMut(String, String) -> Result<()>,
+) -> Result<()> {
+    let mut after = None;
+    loop {
+        let page = reader.index(prefix, after.as_deref(), PAGE)?;
+        for (key, value) in page.items {
+            with(key, value)?;
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// What a write makes of the index: entries to remove, entries to put.
+fn reindex(write: &Write, standing: Option<&[u8]>) -> Result<(Vec<String>, Entries)> {
+    let of = |value: Option<&[u8]>| match value {
+        Some(value) => index::of(&write.key, value),
+        None => Ok(Entries::new()),
+    };
+    let (before, mut after) = (of(standing)?, of(write.value.as_deref())?);
+    let gone = before.keys().filter(|key| !after.contains_key(*key));
+    let gone = gone.cloned().collect();
+    after.retain(|key, value| before.get(key) != Some(value));
+    Ok((gone, after))
 }
 
 /// The refusal of a batch whose expectation does not hold.

@@ -42,7 +42,7 @@ impl Control {
         wait: bool,
         within: Duration,
     ) -> Result<ActorView> {
-        let cell = self.cell(actor)?;
+        let cell = self.cell(actor).await?;
         self.change(&cell, |state| verb::perform(state, call, end))
             .await
             .map_err(|e| name_the_actor(e, actor))?;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `template status`.
 
+use std::sync::Arc;
+
 use super::{
     Control,
     cell::blocking,
@@ -19,7 +21,7 @@ const SHOWN: usize = 500;
 
 impl Control {
     /// How far the newest revision of a template has come.
-    pub async fn template_status(&self, name: &DnsLabel) -> Result<TemplateStatus> {
+    pub async fn template_status(self: &Arc<Self>, name: &DnsLabel) -> Result<TemplateStatus> {
         let (store, template) = (self.store.clone(), name.clone());
         let (head, revisions) = blocking(&self.tasks, move || {
             let key = key::template(&template);
@@ -39,7 +41,7 @@ impl Control {
         let mut unbound = Vec::new();
         let mut unbound_count = 0;
         for actor in &actors.keepers {
-            let Ok(cell) = self.cell(actor) else {
+            let Ok(cell) = self.cell(actor).await else {
                 continue;
             };
             let inner = cell.lock().await?;

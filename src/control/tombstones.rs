@@ -9,7 +9,7 @@ use super::{
     Control,
     cell::blocking,
     record::{self, Tombstone, key},
-    store::{self, Store, Write},
+    store::{self, Reader, Store, Write},
 };
 use crate::error::Result;
 
@@ -40,7 +40,7 @@ impl Control {
 }
 
 /// All tombstones.
-pub(super) fn all(store: &dyn Store) -> Result<Vec<Tombstone>> {
+pub(super) fn all(store: &dyn Reader) -> Result<Vec<Tombstone>> {
     let found = store::list_all(store, key::TOMBSTONES)?;
     let found = found.iter();
     found
@@ -83,6 +83,7 @@ mod tests {
                 volume_id: String::new(),
                 secret_refs: Default::default(),
                 deleted_at: now - SignedDuration::from_hours(24 * days),
+                untold: Default::default(),
             };
             store
                 .write(&[Write {

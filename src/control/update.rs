@@ -26,7 +26,7 @@ impl Control {
         wait: Option<Duration>,
     ) -> Result<ActorView> {
         let call = Call::new(VerbName::Update, request, &revision);
-        let cell = self.cell(actor)?;
+        let cell = self.cell(actor).await?;
         let there = cell.lock().await?.state.actor.clone();
         let there = there.ok_or_else(|| super::missing(actor))?;
         let newest = self.template(&there.template, 0).await?.0;

@@ -2,8 +2,8 @@
 //! Points at which a test lets the process die, to prove that what is on disk
 //! is enough to go on from.
 //!
-//! In a build with the feature `crash-points`, `ACTOR_VOLUMES_CRASH=<name>:<n>`
-//! aborts the process when it comes to the point for the n-th time, and
+//! In a build with the feature `crash-points`, the process aborts when it comes to
+//! the point that the file of `ACTOR_VOLUMES_CRASH_AT` names at that moment, and
 //! `ACTOR_VOLUMES_CRASH_LOG=<file>` appends the name of each point that is
 //! reached, one a line. In any other build [`hit`] does nothing.
 
@@ -69,6 +69,24 @@ points! {
     UnstageAnswered => "unstage-answered",
     /// NodeUnstageVolume
     UnstageRecorded => "unstage-recorded",
+    /// The node is told that a generation is over.
+    RevokeIntended => "revoke-intended",
+    /// The node is told that a generation is over.
+    RevokeAnswered => "revoke-answered",
+    /// The node is told that a generation is over.
+    RevokeRecorded => "revoke-recorded",
+    /// ControllerExpandVolume
+    ExpandIntended => "expand-intended",
+    /// ControllerExpandVolume
+    ExpandAnswered => "expand-answered",
+    /// ControllerExpandVolume
+    ExpandRecorded => "expand-recorded",
+    /// NodeExpandVolume
+    NodeExpandIntended => "node-expand-intended",
+    /// NodeExpandVolume
+    NodeExpandAnswered => "node-expand-answered",
+    /// NodeExpandVolume
+    NodeExpandRecorded => "node-expand-recorded",
     /// ControllerUnpublishVolume
     ControllerUnpublishIntended => "controller-unpublish-intended",
     /// ControllerUnpublishVolume
@@ -81,7 +99,11 @@ points! {
     DeleteAnswered => "delete-answered",
     /// DeleteVolume
     DeleteRecorded => "delete-recorded",
-    /// A record's new bytes are on disk, under a temporary name.
+    /// The store has checked what is to be written, and not committed it.
+    BatchChecked => "batch-checked",
+    /// It is committed, and whoever wrote it does not know.
+    BatchCommitted => "batch-committed",
+    /// A node's record has its new bytes on disk, under a temporary name.
     RecordWritten => "record-written",
     /// They have its name, which may not be on disk.
     RecordRenamed => "record-renamed",
@@ -103,37 +125,23 @@ mod chosen {
     use std::{
         fs::{File, OpenOptions},
         io::Write,
-        sync::{
-            LazyLock,
-            atomic::{AtomicU32, Ordering},
-        },
+        path::PathBuf,
+        sync::LazyLock,
     };
 
     use super::CrashPoint;
 
     struct Chosen {
-        point: Option<(String, u32)>,
-        seen: AtomicU32,
+        at: Option<PathBuf>,
         log: Option<File>,
     }
 
-    static CHOSEN: LazyLock<Chosen> = LazyLock::new(|| {
-        let point = std::env::var("ACTOR_VOLUMES_CRASH").ok().map(|text| {
-            let (name, count) = text.split_once(':').unwrap_or((&text, "1"));
-            let known = CrashPoint::ALL.iter().any(|p| p.name() == name);
-            assert!(known, "ACTOR_VOLUMES_CRASH names no crash point: {name}");
-            let count = count.parse().expect("ACTOR_VOLUMES_CRASH ends in a number");
-            (name.to_owned(), count)
-        });
-        let log = std::env::var_os("ACTOR_VOLUMES_CRASH_LOG").map(|path| {
+    static CHOSEN: LazyLock<Chosen> = LazyLock::new(|| Chosen {
+        at: std::env::var_os("ACTOR_VOLUMES_CRASH_AT").map(PathBuf::from),
+        log: std::env::var_os("ACTOR_VOLUMES_CRASH_LOG").map(|path| {
             let opened = OpenOptions::new().create(true).append(true).open(path);
             opened.expect("ACTOR_VOLUMES_CRASH_LOG can be written")
-        });
-        Chosen {
-            point,
-            seen: AtomicU32::new(0),
-            log,
-        }
+        }),
     });
 
     pub(super) fn hit(point: CrashPoint) {
@@ -143,9 +151,10 @@ mod chosen {
             log.write_all(line.as_bytes())
                 .expect("the log of crash points can be written");
         }
-        if let Some((name, count)) = &CHOSEN.point
+        // While the file is not there, no point is chosen.
+        let chosen = CHOSEN.at.as_ref().map(std::fs::read_to_string);
+        if let Some(Ok(name)) = chosen
             && name == point.name()
-            && CHOSEN.seen.fetch_add(1, Ordering::Relaxed) + 1 == *count
         {
             std::process::abort();
         }

@@ -110,6 +110,16 @@ impl Base {
         let port = Arc::clone(&nodes) as Arc<dyn NodePort>;
         let control = Control::open(store, drivers, port, self.name.clone(), settings).await?;
         nodes.start(&control).await?;
+        let counted = Arc::downgrade(&control);
+        self.metrics.before_look(move |population| {
+            if let Some(control) = counted.upgrade() {
+                let counts = control.counts();
+                population.set(&counts.actors, &counts.volumes, counts.in_memory);
+                let repairs = counts.repairs;
+                population.repairs("ControllerPublishVolume", repairs.attached_again);
+                population.repairs("ControllerUnpublishVolume", repairs.detached_again);
+            }
+        });
         Ok((control, nodes))
     }
 

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -17,7 +17,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::Usage;
+use super::{Population, Usage};
 use crate::error::Kind;
 
 /// The metrics of one process.
@@ -34,11 +34,16 @@ pub struct Metrics {
     corrupted: Family<DriverLabels, Counter>,
     stuck: Gauge,
     usage: Usage,
+    population: Population,
+    before_look: OnceLock<Box<Look>>,
     nodes: Family<StateLabels, Gauge>,
     doubles: Gauge,
     /// Whether there is no NRI to be ready for.
     no_nri: AtomicBool,
 }
+
+/// Counts the population before it is read.
+type Look = dyn Fn(&Population) + Send + Sync;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
@@ -164,6 +169,8 @@ impl Default for Metrics {
             doubles,
             no_nri: AtomicBool::new(false),
             usage: Usage::register(&mut registry),
+            population: Population::register(&mut registry),
+            before_look: OnceLock::new(),
             broken,
             corrupted,
             stuck,
@@ -277,8 +284,16 @@ impl Metrics {
         &self.usage
     }
 
+    /// Who sets what there is before each look. Only the first to say so counts.
+    pub fn before_look(&self, set: impl Fn(&Population) + Send + Sync + 'static) {
+        let _ = self.before_look.set(Box::new(set));
+    }
+
     /// All metrics as OpenMetrics text.
     pub fn text(&self) -> Result<String, fmt::Error> {
+        if let Some(set) = self.before_look.get() {
+            set(&self.population);
+        }
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         encode(&mut text, &registry)?;
@@ -297,8 +312,16 @@ mod tests {
         metrics.container(true);
         metrics.nodes(&[("Ready", 2), ("Away", 1)].into(), 0);
         metrics.nodes(&[("Ready", 3)].into(), 1);
+        metrics.before_look(|population| {
+            population.set(&[("Suspended".into(), 7)].into(), &[].into(), 1);
+            population.repairs("ControllerPublishVolume", 2);
+        });
+        metrics.text().unwrap();
         let text = metrics.text().unwrap();
         for line in [
+            "actor_volumes_actors{phase=\"Suspended\"} 7",
+            "actor_volumes_actors_in_memory 1",
+            "actor_volumes_attachment_repairs_total{call=\"ControllerPublishVolume\"} 2",
             "actor_volumes_node_steps_total{step=\"publish\",code=\"UNAVAILABLE\"} 1",
             "actor_volumes_containers_total{result=\"mounted\"} 1",
             "actor_volumes_nri_synchronized 0",

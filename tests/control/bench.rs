@@ -10,7 +10,11 @@ use std::{
 };
 
 use actor_volumes::{
-    control::{Control, ControlService, NodePort, Settings, lifecycle::Pace, store::RedbStore},
+    control::{
+        Control, ControlService, NodePort, Settings, check,
+        lifecycle::Pace,
+        store::{RedbStore, Store},
+    },
     csi::{DriverConfig, Registry, VolumeStats},
     error::{Error, Result},
     model::{ActorRef, Generation, NodeName, VolumeKey},
@@ -82,6 +86,9 @@ impl NodePort for FakeNode {
     }
 
     async fn forget(&self, _: &NodeName, volume: &VolumeKey) -> Result<()> {
+        if *self.out_of_order.lock().unwrap() {
+            return Err(Error::unavailable("the node is out of order"));
+        }
         let mut forgotten = self.forgotten.lock().unwrap();
         forgotten.push(volume.volume_id.clone());
         Ok(())
@@ -172,6 +179,9 @@ impl Bench {
     }
 
     pub(crate) fn kept_the_rules(&self) {
+        // At any moment the records fit each other, and the index fits them.
+        let snapshot = self.store.snapshot().unwrap();
+        assert_eq!(check::check(&*snapshot).unwrap().findings, []);
         assert_eq!(self.driver.violations(), Vec::<String>::new());
     }
 }
@@ -425,5 +435,14 @@ async fn serve(dir: &TempDir, node: Arc<FakeNode>, settings: Settings) -> Served
         client,
         stop,
         task,
+    }
+}
+
+/// Waits until it is so.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "never {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -2,12 +2,10 @@
 //! What deleted volumes leave, what drivers have too much, and attachments that
 //! drivers list otherwise than they are recorded.
 
-use std::time::Duration;
-
 use actor_volumes::{
     control::{
         record::{self, Tombstone, VolumeRecord, key},
-        store::{Store, Write},
+        store::{Reader, Store, Write},
     },
     error::Kind,
     model::VolumeUid,
@@ -16,7 +14,7 @@ use actor_volumes::{
 use tonic::Code;
 
 use crate::{
-    bench::{Bench, actor, shown},
+    bench::{Bench, actor, shown, until},
     recorder::{Abilities, Recorder, Volume},
 };
 
@@ -225,14 +223,6 @@ async fn a_driver_that_does_not_list_says_so() {
     );
 }
 
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = std::time::Instant::now() + Duration::from_secs(10);
-    while !is_so() {
-        assert!(std::time::Instant::now() < end, "never {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 #[tokio::test]
 async fn an_attachment_that_the_driver_lost_is_made_again_and_its_context_renewed() {
     let mut bench = Bench::recorded(lists).await;
@@ -340,4 +330,30 @@ async fn what_a_record_keeps_reads_back() {
     let again = record::encode(&volume).unwrap();
     assert_eq!(again, stored.value);
     assert!(volume.prepared);
+}
+
+#[tokio::test]
+async fn a_deletion_does_not_wait_for_a_node_that_is_away_and_it_forgets_the_volume_later() {
+    let mut bench = Bench::recorded(|_| {}).await;
+    bench.catalog().await;
+    let made = bench.create("a", true).await.unwrap();
+    let volume = &made.volumes[0];
+    bench.resume("a").await.unwrap();
+    bench.suspend("a", true).await.unwrap();
+    *bench.node.out_of_order.lock().unwrap() = true;
+    bench.delete("a", true).await.unwrap();
+    let stored = bench.store.get(&format!("tombstone/{}", volume.uid));
+    let tombstone: Tombstone =
+        record::decode("tombstone", &stored.unwrap().unwrap().value).unwrap();
+    let untold: Vec<_> = tombstone.untold.iter().map(|n| n.as_str()).collect();
+    assert_eq!(untold, [bench.control.node().as_str()]);
+    assert_eq!(*bench.node.forgotten.lock().unwrap(), [] as [String; 0]);
+
+    // A restart of the control plane forgets no node, and asks at once.
+    *bench.node.out_of_order.lock().unwrap() = false;
+    let bench = bench.restart().await;
+    let untold = || bench.store.index("untold/", None, 1).unwrap().items;
+    until("all nodes are told", || untold().is_empty()).await;
+    let forgotten = bench.node.forgotten.lock().unwrap().clone();
+    assert_eq!(forgotten, [volume.volume_id.clone()]);
 }

@@ -14,6 +14,7 @@ mod reclaim;
 mod recorder;
 mod requests;
 mod rollout;
+mod scale;
 mod updates;
 mod verbs;
 mod watch;

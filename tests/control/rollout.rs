@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use actor_volumes::control::store::{Store, Write};
+use actor_volumes::control::store::{Reader, Store, Write};
 use serde_json::Value;
 use testkit::csi::Fault;
 

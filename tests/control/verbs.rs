@@ -6,7 +6,7 @@ use actor_volumes::{
     proto::api::{self, Applied},
 };
 
-use crate::bench::{Bench, actor, resume};
+use crate::bench::{Bench, actor, resume, until};
 
 fn refused<T>(answer: Result<T, Error>, kind: Kind, says: &str) {
     let Err(error) = answer else {
@@ -66,7 +66,8 @@ async fn an_actor_lives_from_create_to_delete() {
     );
     bench.suspend("a", true).await.unwrap();
     bench.delete("a", true).await.unwrap();
-    assert_eq!(*bench.node.forgotten.lock().unwrap(), [id]);
+    let forgotten = || bench.node.forgotten.lock().unwrap().clone();
+    until("the node forgets it", || forgotten() == [id.clone()]).await;
     refused(bench.delete("a", true).await, Kind::NotFound, "agents/a");
     refused(bench.show("a").await, Kind::NotFound, "agents/a");
     assert!(bench.volumes().await.is_empty());

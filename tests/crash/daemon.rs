@@ -3,12 +3,12 @@
 
 use std::{
     fs::File,
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    time::Duration,
 };
 
-use actor_volumes::rpc::Client;
+use actor_volumes::host::crash::CrashPoint;
 
 pub(crate) const DRIVER: &str = "testkit.actor-volumes.dev";
 
@@ -20,30 +20,65 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it, to be aborted at the n-th hit of a point.
-    pub(crate) fn start(dir: &Path, crash: Option<(&str, u32)>) -> Self {
+    /// Starts it; it can be armed once.
+    pub(crate) fn start(dir: &Path) -> Self {
         std::fs::write(dir.join("config.toml"), config(dir)).unwrap();
         Self {
-            child: spawn(dir, crash),
+            child: spawn(dir, true),
             dir: dir.into(),
             exits: Vec::new(),
         }
+    }
+
+    /// From now on it aborts when it comes to this point.
+    pub(crate) fn arm(&self, point: CrashPoint) {
+        std::fs::write(self.dir.join("crash-at"), point.name()).unwrap();
+    }
+
+    /// The points that it came to, in order.
+    pub(crate) fn points(&self) -> Vec<CrashPoint> {
+        let log = std::fs::read_to_string(self.dir.join("points")).unwrap_or_default();
+        let named = |line: &str| CrashPoint::ALL.iter().copied().find(|p| p.name() == line);
+        log.lines().map(|line| named(line).unwrap()).collect()
     }
 
     /// Starts it again if it has died.
     pub(crate) fn revive(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {
             self.exits.push(status);
-            self.child = spawn(&self.dir, None);
+            self.child = spawn(&self.dir, false);
         }
     }
 
-    /// A client of its API; none while it is not there.
-    pub(crate) async fn client(&mut self) -> Option<Client> {
+    /// Runs a verb of the command line once: what it printed, or its exit status and
+    /// what it said.
+    pub(crate) async fn av(&mut self, line: &str, stdin: &str) -> Result<String, (i32, String)> {
         self.revive();
-        let socket = self.dir.join("run/actor-volumes.sock");
-        let client = Client::connect(&socket, Duration::from_secs(2)).await;
-        client.ok()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_actor-volumes"));
+        command
+            .env(
+                "ACTOR_VOLUMES_SOCKET",
+                self.dir.join("run/actor-volumes.sock"),
+            )
+            .args(line.split_whitespace())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let stdin = stdin.to_owned();
+        let run = move || {
+            let mut child = command.spawn().unwrap();
+            // A verb that reads no stdin may be gone already.
+            let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+            child.wait_with_output().unwrap()
+        };
+        let output = tokio::task::spawn_blocking(run).await.unwrap();
+        match output.status.code() {
+            Some(0) => Ok(String::from_utf8(output.stdout).unwrap()),
+            code => {
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                Err((code.unwrap_or(-1), said))
+            }
+        }
     }
 
     pub(crate) fn log(&self) -> String {
@@ -58,7 +93,7 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(dir: &Path, crash: Option<(&str, u32)>) -> Child {
+fn spawn(dir: &Path, may_crash: bool) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
@@ -72,8 +107,10 @@ fn spawn(dir: &Path, crash: Option<(&str, u32)>) -> Child {
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log);
-    if let Some((point, hit)) = crash {
-        command.env("ACTOR_VOLUMES_CRASH", format!("{point}:{hit}"));
+    if may_crash {
+        command
+            .env("ACTOR_VOLUMES_CRASH_AT", dir.join("crash-at"))
+            .env("ACTOR_VOLUMES_CRASH_LOG", dir.join("points"));
     }
     command.spawn().unwrap()
 }

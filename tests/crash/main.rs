@@ -1,69 +1,94 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The daemon aborted at every crash point, one after another: started again, it
-//! goes on from what is on disk, and at the end nothing is lost or left. A point
-//! that no run comes to fails the test.
+//! The daemon aborted at every crash point that a verb comes to, for each verb:
+//! started again, with the verb repeated, it goes on from what is on disk, and at
+//! the end nothing is lost or left.
 
 #![cfg(feature = "crash-points")]
 #![allow(clippy::unwrap_used)] // the whole file is a test
 
 mod daemon;
+mod host;
+mod matrix;
 mod story;
 
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    os::unix::process::ExitStatusExt,
+    sync::{Mutex, atomic::AtomicUsize, atomic::Ordering},
+};
 
-use actor_volumes::host::crash::CrashPoint;
+use matrix::{Verb, expected};
 use story::Story;
 
 const SIGABRT: i32 = 6;
 
-/// A point, and at which hit of it the daemon dies.
-type Run = (CrashPoint, u32);
+/// How many stories are told at a time: most of one is waiting.
+const WORKERS: usize = 4;
 
-fn aborted(status: &ExitStatus) -> bool {
-    status.signal() == Some(SIGABRT)
-}
-
-/// Tells one story after the other until none is left; the stories' doubles and
-/// clients stay in this thread.
-fn worker(runs: &Mutex<Vec<Run>>) -> Vec<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let mut never = Vec::new();
-    loop {
-        let next = runs.lock().unwrap().pop();
-        let Some((point, hit)) = next else {
-            return never;
-        };
-        let exits = runtime.block_on(Story::tell(Some((point.name(), hit))));
-        if exits.iter().filter(|status| aborted(status)).count() != 1 {
-            never.push(format!("{} at hit {hit}: {exits:?}", point.name()));
+/// Does all of it with each of them; the stories' doubles and clients stay in
+/// their thread.
+fn for_each<T: Send>(work: Vec<T>, each: impl AsyncFn(T) + Sync) {
+    let work = Mutex::new(work);
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                loop {
+                    let next = work.lock().unwrap().pop();
+                    let Some(next) = next else { return };
+                    runtime.block_on(each(next));
+                }
+            });
         }
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs root: run by make test"]
-fn a_daemon_that_is_killed_at_any_point_loses_and_leaks_nothing() {
-    let mut runs: Vec<Run> = CrashPoint::ALL.iter().map(|point| (*point, 1)).collect();
-    // Once more with a life behind it, where a second life comes there.
-    let again = |point: &CrashPoint| {
-        !point.name().starts_with("create") && !point.name().starts_with("delete")
-    };
-    let second = CrashPoint::ALL.iter().copied().filter(again);
-    runs.extend(second.map(|point| (point, 2)));
-    let runs = Mutex::new(runs);
-    let never = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..3).map(|_| scope.spawn(|| worker(&runs))).collect();
-        let joined = workers.into_iter().map(|w| w.join().unwrap());
-        joined.flatten().collect::<Vec<_>>()
+fn a_daemon_that_is_killed_at_any_point_of_any_verb_loses_and_leaks_nothing() {
+    let pairs: Vec<_> = expected()
+        .into_iter()
+        .flat_map(|(verb, points)| points.into_iter().map(move |point| (verb, point)))
+        .collect();
+    let (all, done) = (pairs.len(), AtomicUsize::new(0));
+    let never = Mutex::new(Vec::new());
+    for_each(pairs, async |(verb, point)| {
+        let told = Story::tell(Some((verb, point))).await;
+        let aborted = |s: &&std::process::ExitStatus| s.signal() == Some(SIGABRT);
+        if told.exits.iter().filter(aborted).count() != 1 {
+            let text = format!("{} at {}: {:?}", verb.name(), point.name(), told.exits);
+            never.lock().unwrap().push(text);
+        }
+        done.fetch_add(1, Ordering::Relaxed);
     });
-    assert!(never.is_empty(), "never come to: {never:#?}");
+    let never = never.into_inner().unwrap();
+    assert!(never.is_empty(), "the daemon did not die: {never:#?}");
+    assert_eq!(done.into_inner(), all);
+    println!("{all} deaths survived");
 }
 
-#[tokio::test]
+#[test]
 #[ignore = "needs root: run by make test"]
-async fn the_same_story_without_a_crash_ends_with_the_daemon_alive() {
-    assert_eq!(Story::tell(None).await, Vec::new());
+fn each_verb_comes_to_the_points_of_the_matrix_and_to_no_other() {
+    let told = Mutex::new(BTreeMap::new());
+    for_each(vec![()], async |()| {
+        let story = Story::tell(None).await;
+        assert!(story.exits.is_empty(), "{:?}", story.exits);
+        *told.lock().unwrap() = story.points;
+    });
+    let told = told.into_inner().unwrap();
+    println!("{}", matrix::shown(&told));
+    for verb in Verb::ALL {
+        let names = |points: &[_]| -> Vec<&str> {
+            let points = points.iter();
+            points
+                .map(|p: &actor_volumes::host::crash::CrashPoint| p.name())
+                .collect()
+        };
+        let (found, wanted) = (&told[verb], &expected()[verb]);
+        assert_eq!(names(found), names(wanted), "{}", verb.name());
+    }
 }

@@ -1,242 +1,334 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A whole life of an actor, each step repeated until it is done, whoever dies
-//! meanwhile.
+//! Actors and their volumes from the first verb to the last, each verb repeated
+//! until it is done, whoever dies meanwhile.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitStatus,
     time::{Duration, Instant},
 };
 
-use actor_volumes::{
-    error::{Kind, Result},
-    host::mountinfo,
-    proto::{
-        api,
-        nri::{Container, PodSandbox},
-    },
-    rpc::Client,
-};
-use testkit::{
-    csi::{Backend, CsiDriver, Options},
-    nri::{PluginHandle, Runtime, Version},
-    runtime::ListedRuntime,
+use actor_volumes::host::{crash::CrashPoint, mountinfo};
+use serde_json::Value;
+use testkit::csi::{Backend, CsiDriver, Expansion, Options};
+
+use crate::{
+    daemon::{DRIVER, Daemon},
+    host::{Host, MOMENT, SOON},
+    matrix::Verb,
 };
 
-use crate::daemon::{DRIVER, Daemon};
+/// Its exit status for what does not exist.
+const NOT_FOUND: i32 = 4;
 
-const SOON: Duration = Duration::from_secs(60);
+/// How long nothing happens before a verb is over, with all that it sets off.
+const QUIET: Duration = Duration::from_millis(700);
+
+/// What there is to tell in the end.
+pub(crate) struct Told {
+    /// How the daemon ended meanwhile.
+    pub(crate) exits: Vec<ExitStatus>,
+    /// The points that each verb came to.
+    pub(crate) points: BTreeMap<Verb, Vec<CrashPoint>>,
+}
 
 pub(crate) struct Story {
     dir: tempfile::TempDir,
     driver: CsiDriver,
-    listed: ListedRuntime,
-    runtime: Runtime,
-    plugin: Option<PluginHandle>,
+    host: Host,
     daemon: Daemon,
+    crash: Option<(Verb, CrashPoint)>,
+    /// How many points were come to before the verb.
+    before: usize,
+    points: BTreeMap<Verb, Vec<CrashPoint>>,
 }
 
 impl Story {
-    /// Tells it; gives how the daemon died meanwhile.
-    pub(crate) async fn tell(crash: Option<(&str, u32)>) -> Vec<ExitStatus> {
+    /// Tells it, up to the verb in which the daemon dies, and its end.
+    pub(crate) async fn tell(crash: Option<(Verb, CrashPoint)>) -> Told {
         let dir = tempfile::Builder::new().prefix("av").tempdir().unwrap();
         let options = Options {
             attach: true,
+            expand_controller: true,
+            expand_node: true,
+            expansion: Some(Expansion::Online),
+            node_expansion_required: true,
             ..Options::new(Backend::Bind {
                 root: dir.path().join("backend"),
             })
         };
-        let driver = CsiDriver::start_with(&dir.path().join("csi.sock"), options).await;
-        let listed = ListedRuntime::start(&dir.path().join("cri.sock")).await;
-        let runtime = Runtime::listen(dir.path(), Version::CONTAINERD_2_3);
-        let daemon = Daemon::start(dir.path(), crash);
         let mut story = Self {
+            driver: CsiDriver::start_with(&dir.path().join("csi.sock"), options).await,
+            host: Host::start(dir.path()).await,
+            daemon: Daemon::start(dir.path()),
             dir,
-            driver,
-            listed,
-            runtime,
-            plugin: None,
-            daemon,
+            crash,
+            before: 0,
+            points: BTreeMap::new(),
         };
-        story.live().await;
-        std::mem::take(&mut story.daemon.exits)
-    }
-
-    async fn live(&mut self) {
-        self.set_up().await;
-        let mut written = None;
-        for life in 1..=2 {
-            let annotations = self.resume().await;
-            let pod = PodSandbox {
-                id: format!("s-{life}"),
-                name: format!("pod-{life}"),
-                namespace: "agents".into(),
-                annotations: annotations.into_iter().collect(),
-                ..Default::default()
-            };
-            let path = self.run(&pod).await;
-            let found = fs::read_to_string(path.join("written")).ok();
-            assert_eq!(found, written, "life {life}");
-            let text = format!("in life {life}");
-            fs::write(path.join("written"), &text).unwrap();
-            written = Some(text);
-            self.end(pod).await;
-            self.suspend().await;
+        let _ = story.live().await;
+        story.end().await;
+        story.nothing_is_left().await;
+        Told {
+            exits: std::mem::take(&mut story.daemon.exits),
+            points: story.points,
         }
-        self.delete().await;
-        self.nothing_is_left().await;
     }
 
-    /// Repeats a verb until the daemon answers it with success.
-    async fn repeat<T>(
-        &mut self,
-        what: &str,
-        mut verb: impl AsyncFnMut(&mut Client) -> Result<T>,
-    ) -> T {
-        let start = Instant::now();
-        let mut last = String::from("the daemon does not answer");
-        while start.elapsed() < SOON {
-            if let Some(mut client) = self.daemon.client().await {
-                match verb(&mut client).await {
-                    Ok(answer) => return answer,
-                    Err(error) => last = error.full_message(),
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    async fn live(&mut self) -> ControlFlow<()> {
+        let class = format!(
+            "kind: StorageClass\nmetadata: {{name: pool}}\nprovisioner: {DRIVER}\nallowVolumeExpansion: true\n"
+        );
+        self.av("storageclass apply -f -", &class).await;
+        self.begin(Verb::Apply);
+        self.template("t", &["work", "gone", "keep"]).await;
+        self.done(Verb::Apply, &[]).await?;
+
+        self.begin(Verb::Create);
+        self.av(
+            "actor create agents/a --template t --wait --request-id create",
+            "",
+        )
+        .await;
+        self.done(Verb::Create, &[]).await?;
+
+        self.begin(Verb::Resume);
+        let annotations = self.resume("first").await;
+        self.done(Verb::Resume, &[]).await?;
+
+        self.begin(Verb::Run);
+        let mounts = self.host.run(&mut self.daemon, annotations).await;
+        for (path, source) in &mounts {
+            fs::write(source.join("file"), path).unwrap();
         }
-        panic!("{what}: {last}\n{}", self.daemon.log());
+        let all = ["/gone", "/keep", "/work"];
+        self.done(Verb::Run, &all).await?;
+
+        self.begin(Verb::Expand);
+        let work = self.volume("work").await;
+        self.av(&format!("volume expand {work} --capacity 2Mi --wait"), "")
+            .await;
+        self.done(Verb::Expand, &all).await?;
+
+        self.begin(Verb::Suspend);
+        self.host.end(&mut self.daemon).await;
+        self.av("actor suspend agents/a --wait --request-id suspend", "")
+            .await;
+        self.done(Verb::Suspend, &all).await?;
+
+        let annotations = self.resume("second").await;
+        let mounts = self.host.run(&mut self.daemon, annotations).await;
+        for (path, source) in &mounts {
+            assert_eq!(fs::read_to_string(source.join("file")).unwrap(), *path);
+        }
+        self.begin(Verb::Crash);
+        self.host.end(&mut self.daemon).await;
+        self.av("actor crash agents/a --wait --request-id crash", "")
+            .await;
+        self.done(Verb::Crash, &all).await?;
+
+        self.template("t", &["work", "extra"]).await;
+        self.begin(Verb::Rollback);
+        self.av("template rollback t --to 1", "").await;
+        self.done(Verb::Rollback, &all).await?;
+
+        self.template("t", &["work", "extra"]).await;
+        let keep = self.volume("keep").await;
+        self.begin(Verb::Update);
+        self.av("actor update agents/a --wait --request-id update", "")
+            .await;
+        self.until_volumes(&["extra Ready", "keep Retained", "work Ready"])
+            .await;
+        let kept = ["/keep", "/work"];
+        self.done(Verb::Update, &kept).await?;
+
+        self.template("u", &["keep"]).await;
+        self.begin(Verb::Adopt);
+        let adopt = format!(
+            "actor create agents/b --template u --adopt keep={keep} --wait --request-id adopt"
+        );
+        self.av(&adopt, "").await;
+        self.until_volumes(&["extra Ready", "keep Ready", "work Ready"])
+            .await;
+        self.done(Verb::Adopt, &kept).await?;
+
+        self.begin(Verb::Retain);
+        self.av("actor delete agents/b --wait --request-id retain", "")
+            .await;
+        self.until_volumes(&["extra Ready", "keep Retained", "work Ready"])
+            .await;
+        self.done(Verb::Retain, &kept).await?;
+
+        self.begin(Verb::DeleteVolume);
+        self.av(&format!("volume delete {keep} --wait"), "").await;
+        self.done(Verb::DeleteVolume, &["/work"]).await?;
+
+        self.begin(Verb::Delete);
+        self.av("actor delete agents/a --wait --request-id delete", "")
+            .await;
+        self.done(Verb::Delete, &[]).await
     }
 
-    async fn set_up(&mut self) {
-        let class =
-            format!("kind: StorageClass\nmetadata: {{name: pool}}\nprovisioner: {DRIVER}\n");
-        let template = "kind: ActorTemplate\nmetadata: {name: t}\nspec:\n  containers:\n  - {name: agent, volumeMounts: [{name: vol1, mountPath: /my-data}]}\n  volumes:\n  - {name: vol1, externalVolumeTemplate: {capacity: 1Mi, storageClassName: pool}}\n";
-        self.repeat("set-up", async |client| {
-            let text = class.clone();
-            client
-                .apply_storage_class(api::ApplyStorageClassRequest { text })
-                .await?;
-            let text = template.to_owned();
-            client
-                .apply_template(api::ApplyTemplateRequest { text })
-                .await?;
-            client
-                .create_actor(api::CreateActorRequest {
-                    namespace: "agents".into(),
-                    name: "a".into(),
-                    template: "t".into(),
-                    wait: true,
-                    timeout_ms: 10_000,
-                    ..Default::default()
-                })
-                .await
-        })
-        .await;
-    }
-
-    async fn resume(&mut self) -> BTreeMap<String, String> {
-        let resumed = self.repeat("resume", async |client| {
-            client
-                .resume_actor(api::ResumeActorRequest {
-                    namespace: "agents".into(),
-                    name: "a".into(),
-                    timeout_ms: 10_000,
-                    ..Default::default()
-                })
-                .await
-        });
-        resumed.await.annotations.into_iter().collect()
-    }
-
-    async fn suspend(&mut self) {
-        self.repeat("suspend", async |client| {
-            client
-                .suspend_actor(api::SuspendActorRequest {
-                    namespace: "agents".into(),
-                    name: "a".into(),
-                    wait: true,
-                    timeout_ms: 10_000,
-                    ..Default::default()
-                })
-                .await
-        })
-        .await;
-    }
-
-    async fn delete(&mut self) {
-        self.repeat("delete", async |client| {
-            let request = api::DeleteActorRequest {
-                namespace: "agents".into(),
-                name: "a".into(),
-                wait: true,
-                timeout_ms: 10_000,
-                ..Default::default()
-            };
-            match client.delete_actor(request).await {
-                Err(e) if e.kind() == Kind::NotFound => Ok(()),
-                other => other.map(drop),
-            }
-        })
-        .await;
-    }
-
-    /// The plugin that is connected now.
-    async fn plugin(&mut self) -> Option<PluginHandle> {
-        self.daemon.revive();
-        if let Some(plugin) = &self.plugin
-            && plugin.is_connected()
+    /// The verb comes.
+    fn begin(&mut self, verb: Verb) {
+        self.before = self.daemon.points().len();
+        if let Some((fatal, point)) = self.crash
+            && fatal == verb
         {
-            return Some(plugin.clone());
+            self.daemon.arm(point);
         }
-        let waiting = self.runtime.wait_plugin();
-        self.plugin = tokio::time::timeout(Duration::from_secs(1), waiting)
-            .await
-            .ok();
-        self.plugin.clone()
     }
 
-    /// Runs a pod with one container, as a kubelet does: until it is created with
-    /// its mount. Gives where the volume is on the host.
-    async fn run(&mut self, pod: &PodSandbox) -> PathBuf {
-        self.listed.set(|lists| {
-            lists.sandboxes.insert(pod.id.clone(), true);
-        });
-        let start = Instant::now();
-        let mut last = String::from("no plugin is connected");
-        while start.elapsed() < SOON {
-            if let Some(plugin) = self.plugin().await {
-                let _ = plugin.run_pod_sandbox(pod.clone()).await;
-                let container = Container {
-                    id: format!("{}-c", pod.id),
-                    pod_sandbox_id: pod.id.clone(),
-                    name: "agent".into(),
-                    ..Default::default()
-                };
-                match plugin.create_container(pod.clone(), container).await {
-                    Ok(adjustment) => {
-                        if let Some(mount) = adjustment.mounts.first() {
-                            return mount.source.clone().into();
-                        }
-                        last = "created without its mount: the plugin died".into();
-                    }
-                    Err(status) => last = status.message,
+    /// The verb is done; the volumes with data have these. The story goes on if this
+    /// was not the one in which the daemon died.
+    async fn done(&mut self, verb: Verb, data: &[&str]) -> ControlFlow<()> {
+        match self.crash {
+            None => {
+                self.until_quiet().await;
+                let points = self.daemon.points();
+                let came: Vec<_> = points[self.before..].to_vec();
+                let all = CrashPoint::ALL.iter().copied();
+                self.points
+                    .insert(verb, all.filter(|p| came.contains(p)).collect());
+            }
+            Some((fatal, _)) if fatal != verb => return ControlFlow::Continue(()),
+            Some(_) => {
+                // What a verb sets off may go on when it is answered.
+                let start = Instant::now();
+                while self.daemon.exits.is_empty() && start.elapsed() < SOON / 4 {
+                    self.daemon.revive();
+                    tokio::time::sleep(MOMENT).await;
                 }
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("run: {last}\n{}", self.daemon.log());
+        let start = Instant::now();
+        while self.data() != data.iter().copied().map(str::to_owned).collect() {
+            assert!(
+                start.elapsed() < SOON,
+                "after {}: {:?}\n{}",
+                verb.name(),
+                self.data(),
+                self.daemon.log()
+            );
+            tokio::time::sleep(MOMENT).await;
+        }
+        match self.crash {
+            None => ControlFlow::Continue(()),
+            Some(_) => ControlFlow::Break(()),
+        }
     }
 
-    /// The pod ends. Whether the plugin hears of it depends on whether it lives.
-    async fn end(&mut self, pod: PodSandbox) {
-        self.listed.set(|lists| {
-            lists.sandboxes.remove(&pod.id);
-        });
-        if let Some(plugin) = self.plugin().await {
-            let _ = plugin.stop_pod_sandbox(pod).await;
+    async fn until_quiet(&mut self) {
+        let mut count = 0;
+        loop {
+            let now = self.daemon.points().len();
+            if std::mem::replace(&mut count, now) == now {
+                return;
+            }
+            tokio::time::sleep(QUIET).await;
         }
+    }
+
+    /// Repeats a verb until it is done; gives what it printed.
+    async fn av(&mut self, line: &str, stdin: &str) -> String {
+        let deletes = line.contains(" delete ");
+        let start = Instant::now();
+        loop {
+            match self.daemon.av(line, stdin).await {
+                Ok(out) => return out,
+                Err((NOT_FOUND, _)) if deletes => return String::new(),
+                Err((_, said)) => assert!(
+                    start.elapsed() < SOON,
+                    "{line}: {said}\n{}",
+                    self.daemon.log()
+                ),
+            }
+            tokio::time::sleep(MOMENT).await;
+        }
+    }
+
+    async fn json(&mut self, line: &str) -> Vec<Value> {
+        let text = self.av(&format!("{line} -o json"), "").await;
+        serde_json::from_str(&text).unwrap()
+    }
+
+    async fn template(&mut self, name: &str, volumes: &[&str]) {
+        let mounts = volumes
+            .iter()
+            .map(|v| format!("{{name: {v}, mountPath: /{v}}}"));
+        let volumes = volumes.iter().map(|v| {
+            let policy = if *v == "keep" { "Retain" } else { "Delete" };
+            format!("{{name: {v}, externalVolumeTemplate: {{capacity: 1Mi, storageClassName: pool, reclaimPolicy: {policy}}}}}")
+        });
+        let text = format!(
+            "kind: ActorTemplate\nmetadata: {{name: {name}}}\nspec:\n  containers:\n  - {{name: agent, volumeMounts: [{}]}}\n  volumes: [{}]\n",
+            mounts.collect::<Vec<_>>().join(", "),
+            volumes.collect::<Vec<_>>().join(", ")
+        );
+        self.av("template apply -f -", &text).await;
+    }
+
+    async fn resume(&mut self, request: &str) -> BTreeMap<String, String> {
+        let line = format!("actor resume agents/a --request-id {request}");
+        let text = self.av(&line, "").await;
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The uid of a volume.
+    async fn volume(&mut self, name: &str) -> String {
+        let volumes = self.json("volume ls").await;
+        let found = volumes.iter().find(|v| v["name"] == name);
+        found.unwrap()["uid"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until these volumes are there, with these phases.
+    async fn until_volumes(&mut self, wanted: &[&str]) {
+        let start = Instant::now();
+        loop {
+            let volumes = self.json("volume ls").await;
+            let text = |v: &Value| {
+                format!(
+                    "{} {}",
+                    v["name"].as_str().unwrap(),
+                    v["phase"].as_str().unwrap()
+                )
+            };
+            let mut found: Vec<_> = volumes.iter().map(text).collect();
+            found.sort();
+            if found == wanted {
+                return;
+            }
+            assert!(start.elapsed() < SOON, "{found:?}\n{}", self.daemon.log());
+            tokio::time::sleep(MOMENT).await;
+        }
+    }
+
+    /// What is written on the volumes that the driver has.
+    fn data(&self) -> BTreeSet<String> {
+        let volumes = entries(&self.dir.path().join("backend/volumes"));
+        let read = |dir: PathBuf| fs::read_to_string(dir.join("file")).ok();
+        volumes.into_iter().filter_map(read).collect()
+    }
+
+    /// Everything is deleted that is there.
+    async fn end(&mut self) {
+        self.host.end(&mut self.daemon).await;
+        for actor in self.json("actor ls").await {
+            let name = actor["name"].as_str().unwrap();
+            self.av(&format!("actor suspend agents/{name} --wait"), "")
+                .await;
+            self.av(&format!("actor delete agents/{name} --wait"), "")
+                .await;
+        }
+        for volume in self.json("volume ls --retained").await {
+            let uid = volume["uid"].as_str().unwrap();
+            self.av(&format!("volume delete {uid} --wait"), "").await;
+        }
+        let left = self.json("volume ls").await;
+        assert!(left.is_empty(), "{left:?}");
     }
 
     async fn nothing_is_left(&mut self) {
@@ -263,7 +355,7 @@ impl Story {
                 "left: mounts {mounts:?}, volumes {volumes:?}, files {left:?}\n{}",
                 self.daemon.log()
             );
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(MOMENT).await;
         }
         assert_eq!(self.driver.violations(), Vec::<String>::new());
     }

@@ -13,12 +13,16 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{house::House, life::Life, trouble};
+use crate::{
+    house::House,
+    life::Life,
+    trouble::{self, Rate},
+};
 
 const ACTORS: usize = 24;
 const OPERATIONS: usize = 2_000;
 
-fn number(variable: &str) -> Option<u64> {
+pub(crate) fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
@@ -33,7 +37,11 @@ async fn whatever_fails_all_converges_to_what_was_asked() {
 
     let house = Arc::new(House::start(Duration::from_secs(1)).await);
     let calm = CancellationToken::new();
-    let trouble = tokio::spawn(trouble::make(house.clone(), seed, calm.clone()));
+    let rate = Rate {
+        kill: 60,
+        restart: 85,
+    };
+    let trouble = tokio::spawn(trouble::make(house.clone(), seed, rate, calm.clone()));
     let mut lives = Vec::new();
     for n in 0..ACTORS {
         let life = Life::new(house.clone(), n, seed);
@@ -72,7 +80,7 @@ async fn whatever_fails_all_converges_to_what_was_asked() {
 }
 
 /// Says the seed once more where the failure is read.
-struct TellSeed(u64);
+pub(crate) struct TellSeed(pub(crate) u64);
 
 impl Drop for TellSeed {
     fn drop(&mut self) {

@@ -67,6 +67,11 @@ impl Life {
             (false, _) => self.resume().await,
             (true, false) if self.rng.u8(0..5) == 0 => self.suspend(true).await,
             (true, false) => self.start().await,
+            // Its pod dies, and the platform says so.
+            (true, true) if self.rng.u8(0..4) == 0 => {
+                self.stop();
+                self.crash().await;
+            }
             // Asked to suspend while it runs, it is held until the pod has gone.
             (true, true) if self.rng.bool() => {
                 self.suspend(false).await;
@@ -133,6 +138,18 @@ impl Life {
         if wait {
             self.granted = None;
         }
+    }
+
+    async fn crash(&mut self) {
+        self.repeat("crash", |control, name| async move {
+            let view = control.crash_actor(&name, None, true, VERB).await?;
+            match view.actor.phase.as_str() {
+                "Suspended" => Ok(()),
+                _ => Err(Error::unavailable(format!("not yet: {}", view.message))),
+            }
+        })
+        .await;
+        self.granted = None;
     }
 
     async fn delete(&mut self) {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // the whole file is a test
 
 mod converge;
+mod histories;
 mod house;
 mod life;
 mod release;

@@ -31,8 +31,15 @@ const CODES: [Code; 7] = [
     Code::Unknown,
 ];
 
+/// After how many faults the house is killed, and the driver started again.
+#[derive(Clone, Copy)]
+pub(crate) struct Rate {
+    pub(crate) kill: u32,
+    pub(crate) restart: u32,
+}
+
 /// Makes trouble until it is told to be calm.
-pub(crate) async fn make(house: Arc<House>, seed: u64, calm: CancellationToken) {
+pub(crate) async fn make(house: Arc<House>, seed: u64, rate: Rate, calm: CancellationToken) {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0xbad);
     let mut turn = 0u32;
     loop {
@@ -42,12 +49,12 @@ pub(crate) async fn make(house: Arc<House>, seed: u64, calm: CancellationToken) 
             () = tokio::time::sleep(pause) => {}
         }
         turn += 1;
-        if turn.is_multiple_of(60) {
+        if turn.is_multiple_of(rate.kill) {
             house.kill().await;
             continue;
         }
         let mut driver = house.driver.lock().await;
-        if turn.is_multiple_of(85) {
+        if turn.is_multiple_of(rate.restart) {
             driver.stop().await;
             tokio::time::sleep(Duration::from_millis(rng.u64(0..400))).await;
             driver.start_again().await;

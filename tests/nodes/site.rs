@@ -414,6 +414,14 @@ impl Site {
         .await
     }
 
+    pub(crate) async fn delete(&self, actor: &str, within: Duration) -> Result<()> {
+        let actor: ActorRef = actor.parse().unwrap();
+        self.with_control(|control| async move {
+            control.delete_actor(&actor, None, Some(within)).await
+        })
+        .await
+    }
+
     /// What `actor show` says.
     pub(crate) async fn message(&self, actor: &str) -> String {
         let actor: ActorRef = actor.parse().unwrap();

@@ -62,6 +62,13 @@ fn volume(site: &Site) -> String {
     site.driver.volumes()[0].clone()
 }
 
+/// What a node has on disk of volumes.
+fn records(site: &Site, node: &str) -> Vec<String> {
+    let entries = fs::read_dir(site.path(&format!("state-{node}/records"))).unwrap();
+    let name = |e: fs::DirEntry| e.file_name().into_string().unwrap();
+    entries.map(|e| name(e.unwrap())).collect()
+}
+
 async fn until(what: &str, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -178,6 +185,17 @@ async fn what_a_cut_off_node_holds_goes_on_only_after_a_fence_and_the_node_comes
     site.container("node-a", &pod).await;
     site.end_pod("node-a", "s4");
     site.suspend("agents/a", AT_LAST).await.unwrap();
+
+    // What is deleted while it is away, fenced or not, it forgets when it is back.
+    assert_eq!(records(&site, "node-a").len(), 1);
+    site.cut("node-a", true);
+    site.until_state("node-a", "Away").await;
+    site.delete("agents/a", AT_LAST).await.unwrap();
+    assert!(site.driver.volumes().is_empty());
+    until("node-b forgets it", || records(&site, "node-b").is_empty()).await;
+    assert_eq!(records(&site, "node-a").len(), 1);
+    site.cut("node-a", false);
+    until("its record goes", || records(&site, "node-a").is_empty()).await;
     site.stop().await;
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::cri::ContainerSpec;
 
-use super::{PAIR, SHARED, create, prepare};
+use super::{PAIR, SHARED, create, prepare, qualified};
 use crate::{
     Case,
     daemon::until,
@@ -35,6 +35,10 @@ pub(super) fn on(driver: Driver, prefix: &str) -> Vec<Case> {
         case(
             "files_of_a_killed_container_are_as_it_left_them",
             files_of_a_killed_container_are_as_it_left_them,
+        ),
+        case(
+            "an_actor_that_crashed_finds_what_it_flushed_last",
+            an_actor_that_crashed_finds_what_it_flushed_last,
         ),
         case(
             "two_actors_of_one_template_never_see_each_others_files",
@@ -121,6 +125,47 @@ fn files_of_a_killed_container_are_as_it_left_them(node: &mut Node) {
     let annotations = node.resume("a");
     let (pod, agent) = node.run_agent(&annotations);
     assert_eq!(node.sh(&agent, "sha256sum /my-data/log"), sum);
+    node.remove_pod(&pod);
+}
+
+fn an_actor_that_crashed_finds_what_it_flushed_last(node: &mut Node) {
+    prepare(node);
+    create(node, "a", SHARED);
+    let annotations = node.resume("a");
+    let pod = node.run_pod(&annotations);
+    let count = "i=0; while :; do i=$((i+1)); echo line-$i >> /my-data/log; sync; \
+                 echo $i > /my-data/flushed; done";
+    let writer = node.run(
+        &pod,
+        &ContainerSpec::new("agent", &["/bin/busybox", "sh", "-c", count]),
+    );
+    let flushed = |more_than: u64| {
+        until("the container has written", SOON, || {
+            let output = node.try_sh(&writer, "cat /my-data/flushed");
+            let number = output.stdout.trim().parse::<u64>().ok();
+            number.filter(|n| *n > more_than)
+        })
+    };
+    // What a memory image of that moment would say.
+    let image = flushed(5);
+    let last = flushed(image + 5);
+    kill(node, &writer);
+    node.must(&["actor", "crash", &qualified("a"), "--wait"]);
+    assert_eq!(node.held_mounts(), [""; 0], "it is released");
+    // The sandbox is still there, and its word is over.
+    let again = ContainerSpec::idle("agent").attempt(1);
+    let refused = node.cri.create_container(&pod, &again);
+    assert!(refused.is_err(), "the grant of before the crash counts");
+    node.remove_pod(&pod);
+
+    let annotations = node.resume("a");
+    let (pod, agent) = node.run_agent(&annotations);
+    let lines = node.sh(&agent, "wc -l < /my-data/log").parse::<u64>();
+    assert!(
+        lines.as_ref().is_ok_and(|n| *n >= last),
+        "{lines:?}, {last}"
+    );
+    node.sh(&agent, "awk '$0 != \"line-\" NR {exit 1}' /my-data/log");
     node.remove_pod(&pod);
 }
 

@@ -82,7 +82,7 @@ fn an_actor_moves_between_nodes_with_its_data(node: &mut Node) {
     let (pod, agent) = site.a.run_agent(&third);
     assert_eq!(site.a.sh(&agent, "cat /my-data/f"), "from-a\nfrom-b");
     site.a.remove_pod(&pod);
-    end(site, false);
+    end(site);
 }
 
 fn what_a_lost_node_holds_goes_on_only_after_a_fence(node: &mut Node) {
@@ -132,16 +132,13 @@ fn what_a_lost_node_holds_goes_on_only_after_a_fence(node: &mut Node) {
     let (pod, agent) = site.a.run_agent(&there);
     assert_eq!(site.a.sh(&agent, "cat /my-data/f"), "from-b");
     site.a.remove_pod(&pod);
-    end(site, true);
+    end(site);
 }
 
 /// Deletes the actor; nothing is left of it anywhere.
-fn end(site: Site<'_>, fenced: bool) {
+fn end(site: Site<'_>) {
     site.a.suspend("a");
     site.a.delete("a");
-    let mut left = site.finish();
-    // docs/limitations.md: a fence takes the node off the list of those that are
-    // told of the deletion, so the record that it has of the volume stays.
-    left.retain(|l| !(fenced && l.starts_with("record ")));
+    let left = site.finish();
     assert!(left.is_empty(), "left: {left:?}");
 }

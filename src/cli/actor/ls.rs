@@ -19,6 +19,9 @@ pub struct Ls {
     /// Only those of this namespace.
     #[arg(short, long)]
     namespace: Option<DnsLabel>,
+    /// Only those of this template.
+    #[arg(short, long)]
+    template: Option<DnsLabel>,
     #[command(flatten)]
     output: Output,
 }
@@ -28,6 +31,7 @@ impl Ls {
         let mut client = context.client().await?;
         let request = api::ListActorsRequest {
             namespace: self.namespace.map(String::from).unwrap_or_default(),
+            template: self.template.map(String::from).unwrap_or_default(),
             ..Default::default()
         };
         let actors = client.actors(request).await?;

@@ -9,6 +9,7 @@ use crate::{
         output::{self, Output},
     },
     error::Result,
+    model::{ActorRef, NodeName},
     proto::api,
 };
 
@@ -16,8 +17,14 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct Ls {
     /// Only those that outlived their actor, or their place in its template.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["actor", "node"])]
     retained: bool,
+    /// Only those of this actor.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "node")]
+    actor: Option<ActorRef>,
+    /// Only those that are attached to this node, or about to be.
+    #[arg(long)]
+    node: Option<NodeName>,
     #[command(flatten)]
     output: Output,
 }
@@ -27,6 +34,8 @@ impl Ls {
         let mut client = context.client().await?;
         let request = api::ListVolumesRequest {
             retained: self.retained,
+            actor: self.actor.map(|a| a.to_string()).unwrap_or_default(),
+            node: self.node.map(|n| n.to_string()).unwrap_or_default(),
             ..Default::default()
         };
         let volumes = client.volumes(request).await?;

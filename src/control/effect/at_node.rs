@@ -42,13 +42,6 @@ pub(super) async fn revoke(
     Ok(Outcome::Done)
 }
 
-pub(super) async fn forget(control: &Control, volume: &VolumeRecord, node: &NodeName) -> Taken {
-    let key = volume.key();
-    let forgotten = control.nodes.forget(node, &key);
-    at_node(node, "forget", NODE_TIMEOUT, forgotten).await?;
-    Ok(Outcome::Done)
-}
-
 /// What is on the volume becomes as large as the volume.
 pub(super) async fn expand(control: &Control, volume: &VolumeRecord, node: &NodeName) -> Taken {
     let key = volume.key();

@@ -4,15 +4,11 @@
 use super::{State, settle};
 use crate::model::NodeName;
 
-/// Nothing on that node needs to be revoked or released any more (I2), and no
-/// mark of a volume there is waited for. An actor that is resumed there stays
-/// so until a verb ends it.
+/// Nothing on that node needs to be revoked or released any more (I2). An actor
+/// that is resumed there stays so until a verb ends it.
 pub fn fence(state: &mut State, node: &NodeName) {
     for attachment in state.attachments.values_mut() {
         attachment.fenced |= attachment.node == *node;
-    }
-    for volume in state.volumes.values_mut() {
-        volume.nodes.remove(node);
     }
     settle(state);
 }

@@ -166,9 +166,6 @@ fn succeed(state: &mut State, step: &Step, outcome: Outcome) {
             }
         }
         (Step::Delete { .. }, Outcome::Done) => volume.phase = VolumePhase::Gone,
-        (Step::Forget { node, .. }, Outcome::Done) => {
-            volume.nodes.remove(node);
-        }
         (Step::DetachAgain { .. }, Outcome::Done) => volume.leftover = None,
         (Step::Expand { .. } | Step::ExpandNode { .. }, outcome) => expanded(volume, outcome),
         (step, outcome) => succeed_at_node(state, step, outcome),

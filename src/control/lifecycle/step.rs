@@ -38,8 +38,6 @@ pub enum Step {
     ExpandNode { volume: VolumeUid, node: NodeName },
     /// DeleteVolume.
     Delete { volume: VolumeUid },
-    /// The node drops its marks of a deleted volume.
-    Forget { volume: VolumeUid, node: NodeName },
 }
 
 impl Step {
@@ -56,8 +54,7 @@ impl Step {
             | Self::DetachAgain { volume }
             | Self::Expand { volume }
             | Self::ExpandNode { volume, .. }
-            | Self::Delete { volume }
-            | Self::Forget { volume, .. } => volume,
+            | Self::Delete { volume } => volume,
         }
     }
 
@@ -74,8 +71,7 @@ impl Step {
             | Self::DetachAgain { .. }
             | Self::Expand { .. }
             | Self::ExpandNode { .. }
-            | Self::Delete { .. }
-            | Self::Forget { .. } => None,
+            | Self::Delete { .. } => None,
         }
     }
 
@@ -91,8 +87,7 @@ impl Step {
             Self::Prepare { .. }
             | Self::Locate { .. }
             | Self::Revoke { .. }
-            | Self::AwaitRelease { .. }
-            | Self::Forget { .. } => "",
+            | Self::AwaitRelease { .. } => "",
         }
     }
 }

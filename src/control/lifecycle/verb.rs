@@ -112,9 +112,6 @@ fn start(state: &mut State, placement: Placement) {
         if volume.phase == VolumePhase::Intent {
             volume.prepared = false;
         }
-        if volume.leftover.as_ref().is_some_and(|l| !l.sent) {
-            volume.leftover = None;
-        }
         volume.nodes.insert(node.clone());
         let attachment = AttachmentRecord {
             volume: volume.uid.clone(),

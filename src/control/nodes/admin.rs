@@ -10,6 +10,8 @@ use super::{Fence, Nodes, Standing};
 use crate::{
     control::{
         Control,
+        cell::blocking,
+        index,
         lifecycle::{self, State},
     },
     error::{Error, Kind, Result},
@@ -49,24 +51,22 @@ impl Control {
     }
 
     fn all_cells(&self) -> Vec<Arc<crate::control::cell::Cell>> {
-        let mut all: Vec<_> = self.cells().values().cloned().collect();
+        // Those with attachments are all in memory.
+        let mut all = self.cells.all();
         all.extend(self.alone().values().cloned());
         all
     }
 
     /// Whether any volume is recorded as attached to the node.
     pub(super) async fn is_attached_to(&self, node: &NodeName) -> Result<bool> {
-        for cell in self.all_cells() {
-            let inner = cell.lock().await?;
-            if inner.state.attachments.keys().any(|(_, at)| at == node) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let (store, prefix) = (self.store.clone(), index::attachments_of(node));
+        let there = move || Ok(!store.index(&prefix, None, 1)?.items.is_empty());
+        blocking(&self.tasks, there).await
     }
 
     /// Lets everything that waits for the node try again now.
     pub(super) fn node_is_back(self: &Arc<Self>, node: &NodeName) {
+        self.untold.notify_one();
         let (control, node) = (self.clone(), node.clone());
         self.tasks.spawn(async move {
             let stop = control.stop.clone();

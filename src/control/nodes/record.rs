@@ -8,15 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{
-        record,
+        record::{self, key},
         store::{self, Store, Write},
     },
     csi::NodeInfo,
     error::Result,
     model::{DriverName, NodeName, Topology},
 };
-
-pub(super) const NODES: &str = "node/";
 
 /// A node that has been connected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +83,7 @@ impl From<DriverAtNode> for NodeInfo {
 
 /// All that are known.
 pub(super) fn load(store: &dyn Store) -> Result<Vec<NodeRecord>> {
-    let stored = store::list_all(store, NODES)?.into_iter();
+    let stored = store::list_all(store, key::NODES)?.into_iter();
     stored
         .map(|(key, stored)| record::decode(&key, &stored.value))
         .collect()
@@ -93,7 +91,7 @@ pub(super) fn load(store: &dyn Store) -> Result<Vec<NodeRecord>> {
 
 /// Makes the record what the store holds. There is one writer.
 pub(super) fn save(store: &dyn Store, node: &NodeRecord) -> Result<()> {
-    let key = format!("{NODES}{}", node.name);
+    let key = format!("{}{}", key::NODES, node.name);
     let expect = store.get(&key)?.map(|s| s.revision);
     let value = Some(record::encode(node)?);
     store.write(&[Write { key, expect, value }]).map(drop)

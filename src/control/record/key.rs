@@ -9,6 +9,8 @@ pub const ACTORS: &str = "actor/";
 pub const VOLUMES: &str = "volume/";
 pub const ATTACHMENTS: &str = "attachment/";
 pub const TOMBSTONES: &str = "tombstone/";
+pub const TEMPLATE_REVISIONS: &str = "template-revision/";
+pub const NODES: &str = "node/";
 
 pub fn template(name: &DnsLabel) -> String {
     format!("{TEMPLATES}{name}")
@@ -18,7 +20,7 @@ pub fn template_revision(name: &DnsLabel, revision: u64) -> String {
 }
 /// All revisions of a template, oldest first.
 pub fn template_revisions(name: &DnsLabel) -> String {
-    format!("template-revision/{name}/")
+    format!("{TEMPLATE_REVISIONS}{name}/")
 }
 pub fn class(name: &str) -> String {
     format!("{CLASSES}{name}")

@@ -29,7 +29,7 @@ pub enum VolumePhase {
     Failed,
     /// DeleteVolume was sent, or is about to be.
     Deleting,
-    /// Deleted; marks on nodes are being forgotten.
+    /// Deleted: its record goes.
     Gone,
     /// Its actor is deleted, the volume and its data are kept.
     Retained,
@@ -174,6 +174,19 @@ pub struct Tombstone {
     pub secret_refs: SecretRefs,
     /// When the record went.
     pub deleted_at: Timestamp,
+    /// Nodes that are yet to forget it.
+    #[serde(default)]
+    pub untold: BTreeSet<NodeName>,
+}
+
+impl Tombstone {
+    /// What names it on a node.
+    pub fn key(&self) -> VolumeKey {
+        VolumeKey {
+            driver: self.driver.clone(),
+            volume_id: self.volume_id.clone(),
+        }
+    }
 }
 
 /// A volume.
@@ -306,6 +319,7 @@ impl VolumeRecord {
                 .map(|(use_, secret)| (*use_, secret.clone()))
                 .collect(),
             deleted_at: now,
+            untold: self.nodes.clone(),
         }
     }
 }

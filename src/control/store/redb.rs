@@ -1,187 +1,344 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The embedded store: one file, ACID, fsynced at every batch.
+//! The embedded store: one file, ACID, fsynced at every commit; writes that come
+//! together share one.
+//!
+//! After an error of the disk the database is closed and opened again, since
+//! what it has in memory is not to be trusted: what was committed is there,
+//! what failed is there whole or not at all, and the next write is made when the
+//! disk takes it. Where a sync has failed, the store stays closed until a
+//! restart: what the kernel holds of the file may not be what is on the disk.
+
+mod backend;
+mod group;
+mod snapshot;
+mod transaction;
 
 use std::{
     fs::{File, OpenOptions},
-    ops::Bound,
+    io::ErrorKind,
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
-    backends::FileBackend,
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, backends::FileBackend,
 };
 
-use super::{FORMAT, Page, Revision, Store, Stored, Write, check, check_distinct};
-use crate::error::{Error, Result};
+use self::{
+    backend::{Overlay, Watched},
+    group::{Pending, Writers},
+    snapshot::Snapshot,
+    transaction::{begin, build_index, commit},
+};
+use super::{FORMAT, IndexPage, Page, Reader, Revision, Store, Stored, Write, check_distinct};
+use crate::error::{Error, Kind, Result};
 
 const RECORDS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("records");
+const INDEX: TableDefinition<'_, &str, &str> = TableDefinition::new("index");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const FORMAT_KEY: &str = "format";
 const REVISION_KEY: &str = "revision";
 
+/// What the database may keep of the file in memory.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// Opens what the database lies on; called again after an error of the disk.
+pub type MakeBackend = dyn Fn() -> Result<Box<dyn StorageBackend>> + Send + Sync;
+
 /// Keys and values in a file.
 pub struct RedbStore {
-    database: Database,
+    shown: String,
+    make: Box<MakeBackend>,
+    slot: RwLock<Slot>,
+    writers: Writers,
+    sync_failed: Arc<AtomicBool>,
+    read_only: bool,
+}
+
+struct Slot {
+    /// None: it could not be opened again yet.
+    database: Option<Arc<Database>>,
+    /// Whether it is to be opened again before it is used.
+    failed: bool,
 }
 
 /// Puts what was attempted before an error of the database.
-fn failed<E: std::error::Error + Send + Sync + 'static>(
-    attempted: &'static str,
-) -> impl FnOnce(E) -> Error {
-    move |e| Error::internal(format!("cannot {attempted} the store")).with_source(e)
+fn failed<E: Into<redb::Error>>(attempted: &'static str) -> impl FnOnce(E) -> Error {
+    move |error| {
+        let error = error.into();
+        let kind = match &error {
+            redb::Error::Io(io) => io.kind(),
+            _ => ErrorKind::Other,
+        };
+        let (kind, hint) = match kind {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (
+                Kind::ResourceExhausted,
+                ": its disk is full; make room, and it goes on by itself",
+            ),
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => (
+                Kind::FailedPrecondition,
+                ": its file may not be written; mount its file system for writing",
+            ),
+            _ => (Kind::Internal, ""),
+        };
+        Error::new(kind, format!("cannot {attempted} the store{hint}")).with_source(error)
+    }
 }
 
 impl RedbStore {
     /// Opens the file, or makes it. One process at a time.
     pub fn open(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let made = !path.exists();
-        // It holds volume and publish contexts: for its owner alone.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(|e| {
-                Error::internal(format!("cannot open the store {shown}")).with_source(e)
-            })?;
-        let database = FileBackend::new(file)
-            .and_then(|backend| Builder::new().create_with_backend(backend))
-            .map_err(|e| match e {
-                DatabaseError::DatabaseAlreadyOpen => Error::precondition(format!(
-                    "another process has the store {shown} open: stop it first"
-                )),
-                other => {
-                    Error::internal(format!("cannot open the store {shown}")).with_source(other)
-                }
-            })?;
-        let store = Self { database };
-        store
-            .check_format()
-            .map_err(|e| e.context(format!("store {shown}")))?;
-        if made && let Some(parent) = path.parent() {
-            // The name of the file must survive a power cut as well.
-            File::open(parent)
-                .and_then(|dir| dir.sync_all())
-                .map_err(|e| {
-                    Error::internal(format!("cannot sync the directory of the store {shown}"))
-                        .with_source(e)
-                })?;
+        if !path.exists() {
+            create(path)?;
         }
+        Self::open_file(path)
+    }
+
+    /// Opens a file that is there.
+    fn open_file(path: &Path) -> Result<Self> {
+        let shown = path.display().to_string();
+        let path = path.to_owned();
+        Self::with_backend(
+            shown.clone(),
+            Box::new(move || {
+                let mut options = OpenOptions::new();
+                let file = options.read(true).write(true).open(&path);
+                let file = file.map_err(|e| cannot_open(&shown, e))?;
+                let backend = FileBackend::new(file).map_err(failed("open"))?;
+                Ok(Box::new(backend) as Box<dyn StorageBackend>)
+            }),
+        )
+    }
+
+    /// Opens the file to look at it: it stays as it is, and is put in order and
+    /// brought up to this version's format in memory alone, where it has to be.
+    pub fn open_read_only(path: &Path) -> Result<Self> {
+        let shown = path.display().to_string();
+        let path = path.to_owned();
+        let make = move || {
+            let shown = path.display().to_string();
+            let file = File::open(&path).map_err(|e| cannot_open(&shown, e))?;
+            let empty = file.metadata().is_ok_and(|m| m.len() == 0);
+            if empty {
+                return Err(Error::precondition(format!("{shown} is empty: no store")));
+            }
+            let backend = Overlay::new(file).map_err(failed("open"))?;
+            Ok(Box::new(backend) as Box<dyn StorageBackend>)
+        };
+        let mut store = Self::with_backend(shown, Box::new(make))?;
+        store.read_only = true;
         Ok(store)
     }
 
-    fn check_format(&self) -> Result<()> {
-        let transaction = self.begin()?;
-        {
-            let mut meta = transaction.open_table(META).map_err(failed("read"))?;
-            let found = meta
-                .get(FORMAT_KEY)
-                .map_err(failed("read"))?
-                .map(|v| v.value());
-            match found {
-                None => {
-                    meta.insert(FORMAT_KEY, u64::from(FORMAT))
-                        .map_err(failed("write"))?;
-                }
-                Some(found) if found > u64::from(FORMAT) => {
-                    return Err(Error::precondition(format!(
-                        "its format is {found}, this version reads formats up to {FORMAT}: use the newer version that wrote it"
-                    )));
-                }
-                Some(_) => {}
-            }
-            transaction.open_table(RECORDS).map_err(failed("read"))?;
-        }
-        transaction.commit().map_err(failed("write"))
+    /// Opens a store on what `make` gives.
+    pub fn with_backend(shown: String, make: Box<MakeBackend>) -> Result<Self> {
+        let store = Self {
+            slot: RwLock::new(Slot {
+                database: None,
+                failed: false,
+            }),
+            shown,
+            make,
+            writers: Writers::default(),
+            sync_failed: Arc::default(),
+            read_only: false,
+        };
+        let database = store.open_database(true)?;
+        store.slot_mut().database = Some(Arc::new(database));
+        Ok(store)
     }
 
-    fn begin(&self) -> Result<redb::WriteTransaction> {
-        let mut transaction = self.database.begin_write().map_err(failed("write"))?;
-        transaction
-            .set_durability(Durability::Immediate)
-            .map_err(failed("write"))?;
-        Ok(transaction)
+    fn open_database(&self, may_be_new: bool) -> Result<Database> {
+        let shown = &self.shown;
+        let watched = Watched {
+            inner: (self.make)()?,
+            sync_failed: Arc::clone(&self.sync_failed),
+        };
+        let mut builder = Builder::new();
+        builder.set_cache_size(CACHE_BYTES);
+        let database = builder.create_with_backend(watched).map_err(|e| match e {
+            DatabaseError::DatabaseAlreadyOpen => Error::precondition(format!(
+                "another process has the store {shown} open: stop it first"
+            )),
+            other => failed("open")(other).context(shown),
+        })?;
+        prepare(&database, may_be_new).map_err(|e| e.context(format!("store {shown}")))?;
+        Ok(database)
+    }
+
+    fn slot_mut(&self) -> std::sync::RwLockWriteGuard<'_, Slot> {
+        self.slot.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The database, opened again where it failed.
+    fn database(&self) -> Result<Arc<Database>> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            return Err(Error::internal(format!(
+                "the store {} is closed, since its disk failed to sync: look after the disk, then restart",
+                self.shown
+            )));
+        }
+        {
+            let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+            if let (Some(database), false) = (&slot.database, slot.failed) {
+                return Ok(Arc::clone(database));
+            }
+        }
+        let mut slot = self.slot_mut();
+        if let (Some(database), false) = (&slot.database, slot.failed) {
+            return Ok(Arc::clone(database));
+        }
+        if let Some(last) = slot.database.take()
+            && let Err(last) = Arc::try_unwrap(last)
+        {
+            // Someone still reads from it.
+            slot.database = Some(last);
+            return Err(Error::unavailable(format!(
+                "the store {} is being opened again after an error of its disk: try again",
+                self.shown
+            )));
+        }
+        let database = Arc::new(self.open_database(false)?);
+        *slot = Slot {
+            database: Some(Arc::clone(&database)),
+            failed: false,
+        };
+        tracing::warn!(store = %self.shown, "the store was opened again after an error of its disk");
+        Ok(database)
+    }
+
+    fn read(&self) -> Result<Snapshot> {
+        let database = self.database()?;
+        let read = || {
+            let transaction = database.begin_read().map_err(failed("read"))?;
+            Ok(Snapshot {
+                records: transaction.open_table(RECORDS).map_err(failed("read"))?,
+                index: transaction.open_table(INDEX).map_err(failed("read"))?,
+                _open: Arc::clone(&database),
+            })
+        };
+        read().inspect_err(|_: &Error| self.slot_mut().failed = true)
+    }
+
+    fn commit(&self, group: &[Arc<Pending>]) -> Result<Vec<Result<Revision>>> {
+        let database = self.database()?;
+        let done = commit(&database, group);
+        drop(database);
+        done.inspect_err(|error| {
+            tracing::error!(store = %self.shown, error = %error.full_message(), "a write to the store failed");
+            self.slot_mut().failed = true;
+        })
+    }
+
+    /// Makes the index anew from the records. Gives the number of its entries.
+    pub fn rebuild_index(&self) -> Result<u64> {
+        if self.read_only {
+            return Err(self.refuse());
+        }
+        let database = self.database()?;
+        let transaction = begin(&database)?;
+        let count = build_index(&transaction)?;
+        transaction.commit().map_err(failed("write"))?;
+        Ok(count)
+    }
+
+    fn refuse(&self) -> Error {
+        Error::precondition(format!("the store {} is open for reading", self.shown))
     }
 }
 
-fn stored((revision, value): (u64, &[u8])) -> Stored {
-    Stored {
-        revision: Revision(revision),
-        value: value.to_vec(),
+/// Makes an empty store. It gets its name when it is whole: what a power cut
+/// leaves of it is no store that cannot be opened.
+fn create(path: &Path) -> Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    // It holds volume and publish contexts: for its owner alone.
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+        .open(new)
+        .map_err(|e| cannot_open(&new.display().to_string(), e))?;
+    drop(RedbStore::open_file(new)?);
+    let named = std::fs::rename(new, path).and_then(|()| match path.parent() {
+        // The name must survive a power cut as well.
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    });
+    named.map_err(|e| {
+        Error::internal(format!("cannot name the new store {}", path.display())).with_source(e)
+    })
+}
+
+fn cannot_open(shown: &str, error: std::io::Error) -> Error {
+    let kind = match error.kind() {
+        ErrorKind::NotFound => Kind::NotFound,
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Kind::FailedPrecondition,
+        _ => Kind::Internal,
+    };
+    Error::new(kind, format!("cannot open the store {shown}")).with_source(error)
+}
+
+/// Checks the format, and brings an older one up to this version's.
+fn prepare(database: &Database, may_be_new: bool) -> Result<()> {
+    let transaction = begin(database)?;
+    let found = {
+        let meta = transaction.open_table(META).map_err(failed("read"))?;
+        let found = meta.get(FORMAT_KEY).map_err(failed("read"))?;
+        found.map(|v| v.value())
+    };
+    match found {
+        None if !may_be_new => {
+            return Err(Error::internal("it is empty now: restore it from a backup"));
+        }
+        Some(found) if found > u64::from(FORMAT) => {
+            return Err(Error::precondition(format!(
+                "its format is {found}, this version reads formats up to {FORMAT}: use the newer version that wrote it"
+            )));
+        }
+        Some(found) if found == u64::from(FORMAT) => return Ok(()),
+        None | Some(_) => {}
+    }
+    transaction.open_table(RECORDS).map_err(failed("read"))?;
+    build_index(&transaction)?;
+    {
+        let mut meta = transaction.open_table(META).map_err(failed("write"))?;
+        meta.insert(FORMAT_KEY, u64::from(FORMAT))
+            .map_err(failed("write"))?;
+    }
+    transaction.commit().map_err(failed("write"))
+}
+
+impl Reader for RedbStore {
+    fn get(&self, key: &str) -> Result<Option<Stored>> {
+        self.read()?.get(key)
+    }
+
+    fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page> {
+        self.read()?.list(prefix, after, limit)
+    }
+
+    fn index(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<IndexPage> {
+        self.read()?.index(prefix, after, limit)
     }
 }
 
 impl Store for RedbStore {
-    fn get(&self, key: &str) -> Result<Option<Stored>> {
-        let transaction = self.database.begin_read().map_err(failed("read"))?;
-        let records = transaction.open_table(RECORDS).map_err(failed("read"))?;
-        let found = records.get(key).map_err(failed("read"))?;
-        Ok(found.map(|v| stored(v.value())))
-    }
-
-    fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page> {
-        let transaction = self.database.begin_read().map_err(failed("read"))?;
-        let records = transaction.open_table(RECORDS).map_err(failed("read"))?;
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let mut page = Page::default();
-        for entry in records
-            .range::<&str>((start, Bound::Unbounded))
-            .map_err(failed("read"))?
-        {
-            let (key, value) = entry.map_err(failed("read"))?;
-            if !key.value().starts_with(prefix) {
-                break;
-            }
-            if page.items.len() == limit {
-                page.next = page.items.last().map(|(k, _)| k.clone());
-                break;
-            }
-            page.items
-                .push((key.value().to_owned(), stored(value.value())));
-        }
-        Ok(page)
+    fn snapshot(&self) -> Result<Box<dyn Reader + '_>> {
+        Ok(Box::new(self.read()?))
     }
 
     fn write(&self, batch: &[Write]) -> Result<Revision> {
+        if self.read_only {
+            return Err(self.refuse());
+        }
         check_distinct(batch)?;
-        let transaction = self.begin()?;
-        let revision = {
-            let mut meta = transaction.open_table(META).map_err(failed("write"))?;
-            let last = meta
-                .get(REVISION_KEY)
-                .map_err(failed("read"))?
-                .map_or(0, |v| v.value());
-            let revision = last + 1;
-            meta.insert(REVISION_KEY, revision)
-                .map_err(failed("write"))?;
-            let mut records = transaction.open_table(RECORDS).map_err(failed("write"))?;
-            for write in batch {
-                let standing = records
-                    .get(write.key.as_str())
-                    .map_err(failed("read"))?
-                    .map(|v| Revision(v.value().0));
-                // Leaving here drops the transaction: nothing of it is kept.
-                check(write, standing)?;
-                match &write.value {
-                    Some(value) => records
-                        .insert(write.key.as_str(), (revision, value.as_slice()))
-                        .map(drop),
-                    None => records.remove(write.key.as_str()).map(drop),
-                }
-                .map_err(failed("write"))?;
-            }
-            revision
-        };
-        transaction.commit().map_err(failed("write"))?;
-        Ok(Revision(revision))
+        self.writers.write(batch, |group| self.commit(group))
     }
 }
 
@@ -223,17 +380,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.redb");
         let store = RedbStore::open(&path).unwrap();
-        let transaction = store.begin().unwrap();
+        let database = store.database().unwrap();
+        let transaction = begin(&database).unwrap();
         transaction
             .open_table(META)
             .unwrap()
             .insert(FORMAT_KEY, u64::from(FORMAT) + 1)
             .unwrap();
         transaction.commit().unwrap();
-        drop(store);
+        drop((database, store));
         let error = RedbStore::open(&path).err().unwrap();
         assert_eq!(error.kind(), Kind::FailedPrecondition);
         assert!(error.full_message().contains("newer version"), "{error:?}");
+    }
+
+    #[test]
+    fn what_a_power_cut_left_of_a_new_store_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.redb");
+        std::fs::write(dir.path().join("control.redb.new"), b"torn").unwrap();
+        RedbStore::open(&path).unwrap();
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 1);
+        // With its own name, it is never taken for a new one.
+        std::fs::write(&path, b"torn").unwrap();
+        assert!(RedbStore::open(&path).is_err());
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::*;
+use super::{
+    super::{Moment, Outcome, Step, begin, finish, plan},
+    *,
+};
 use crate::{
     control::record::{CreateRequest, End, RequestId, VerbName, VolumeRecord},
     csi::Accessibility,
@@ -331,4 +334,27 @@ fn a_verb_in_the_way_names_the_one_under_way() {
     let refused = resume(&mut state, placement()).unwrap_err();
     assert_eq!(refused.kind(), Kind::Aborted);
     assert!(refused.full_message().contains("crash (request c1)"));
+}
+
+#[test]
+fn what_a_driver_left_attached_is_detached_before_the_next_attachment() {
+    let left = volume("vol", 1);
+    let uid = left.uid.clone();
+    let mut state = state(&[left]);
+    detach_again(&mut state, &uid, "id-of-node-a");
+    resume(&mut state, placement()).unwrap();
+    let steps = |s: &State| plan(s, NOW).steps;
+    let again = Step::DetachAgain {
+        volume: uid.clone(),
+    };
+    assert_eq!(steps(&state), std::slice::from_ref(&again));
+    begin(&mut state, &again);
+    let at = Moment {
+        now: NOW,
+        jitter: 0.0,
+        pace: Default::default(),
+    };
+    finish(&mut state, &again, Outcome::Done, &at);
+    let next = steps(&state);
+    assert!(matches!(&next[..], [Step::Locate { .. }]), "{next:?}");
 }

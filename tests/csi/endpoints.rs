@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where drivers are: TCP with mutual TLS, and drivers that register themselves.
 
-#![allow(clippy::unwrap_used)] // the whole file is a test
-
 use std::{
     fs,
     path::{Path, PathBuf},

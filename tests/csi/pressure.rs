@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Slow volumes, and drivers that stop answering: what waits, and what does not.
 
-#![allow(clippy::unwrap_used)] // the whole file is a test
-
 use std::{
     path::Path,
     sync::Arc,
