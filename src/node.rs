@@ -14,6 +14,7 @@ mod health;
 mod helper;
 mod join;
 mod layout;
+mod lost;
 pub mod plan;
 mod proof;
 mod record;
