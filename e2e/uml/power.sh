@@ -33,8 +33,7 @@ if ! command -v mkfs.ext4 > /dev/null; then
 fi
 
 cd "$repo"
-# The daemon dies at points of the test's choice.
-cargo build --locked --features crash-points --bin actor-volumes
+# The daemon, which is built with it, dies at points of the test's choice.
 program=$(cargo test --locked --features crash-points --no-run --test power --message-format=json 2> /dev/null |
     sed -n 's/.*"executable":"\([^"]*\/power-[^"]*\)".*/\1/p' | tail -n 1)
 [ -x "$program" ] || die "the test program was not built: cargo test --no-run --test power"

@@ -53,14 +53,13 @@ impl Node {
     /// Boots with everything.
     pub(crate) fn up(disks: &Disks) -> Self {
         let mut node = Self::boot(disks);
-        node.serve("");
+        node.serve();
         node
     }
 
-    /// Starts our daemon, told to die at a crash point or at none, and waits
-    /// until the runtime let it in.
-    pub(crate) fn serve(&mut self, crash: &str) {
-        self.start(crash);
+    /// Starts our daemon and waits until the runtime let it in.
+    pub(crate) fn serve(&mut self) {
+        self.start();
         self.until("actor-volumes serve answers", |node| {
             node.av("actor ls").is_ok()
         });
@@ -73,12 +72,7 @@ impl Node {
     }
 
     /// Starts our daemon and waits for nothing.
-    pub(crate) fn start(&mut self, crash: &str) {
-        let crash = if crash.is_empty() {
-            String::new()
-        } else {
-            format!("ACTOR_VOLUMES_CRASH={crash}")
-        };
+    pub(crate) fn start(&mut self) {
         let program = &self.program;
         self.machine.sh(&format!(
             "cat > {RUN}/config.toml <<'END'\n\
@@ -90,9 +84,14 @@ impl Node {
              [[driver]]\nname = \"{DRIVER}\"\nendpoint = \"unix://{RUN}/csi.sock\"\n\
              END\n\
              echo start >> {RUN}/starts; \
-             cd / && {{ {crash} setsid {program} serve --config {RUN}/config.toml \
+             cd / && {{ ACTOR_VOLUMES_CRASH_AT={RUN}/crash setsid {program} serve --config {RUN}/config.toml \
              >> {RUN}/logs/serve 2>&1 < /dev/null & echo $! > {RUN}/serve.pid; }}"
         ));
+    }
+
+    /// Lets our daemon die when it comes to this crash point.
+    pub(crate) fn arm(&mut self, crash: &str) {
+        self.machine.sh(&format!("printf {crash} > {RUN}/crash"));
     }
 
     /// Whether our daemon runs.

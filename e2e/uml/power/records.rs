@@ -23,8 +23,8 @@ pub(crate) const TESTS: &[Test] = &[
         a_read_only_disk_refuses_containers_and_loses_nothing,
     ),
     (
-        "wiped_records_disturb_no_running_actor",
-        wiped_records_disturb_no_running_actor,
+        "wiped_records_disturb_no_running_actor_and_its_volume_counts_as_held",
+        wiped_records_disturb_no_running_actor_and_its_volume_counts_as_held,
     ),
 ];
 
@@ -46,7 +46,7 @@ fn a_torn_record_counts_as_held_and_nothing_is_released(disks: &Disks) {
         node.machine.cut();
         node = Node::boot(disks);
         node.machine.sh(&format!("{tear} /s/av/records/*.json"));
-        node.serve("");
+        node.serve();
         let name = node.machine.sh("basename /s/av/records/*.json .json");
         let log = node
             .machine
@@ -70,7 +70,7 @@ fn a_torn_record_counts_as_held_and_nothing_is_released(disks: &Disks) {
     // Whoever has the record's bytes may give them back.
     node.kill_serve();
     node.machine.sh("cp /d/kept/*.json /s/av/records/ && sync");
-    node.serve("");
+    node.serve();
     node.suspend("a");
     node.resume("a");
     let agent = node.pod("a", "p2", IDLE);
@@ -104,7 +104,7 @@ fn a_read_only_disk_refuses_containers_and_loses_nothing(disks: &Disks) {
     without_room(&mut node, &agent);
     // Started anew, it says so and does not serve.
     node.kill_serve();
-    node.start("");
+    node.start();
     node.until("the daemon gives up", |node| !node.serves());
     let log = node.machine.sh(&format!("tail -n 5 {RUN}/logs/serve"));
     assert!(log.to_lowercase().contains("read-only"), "{log}");
@@ -115,7 +115,7 @@ fn a_read_only_disk_refuses_containers_and_loses_nothing(disks: &Disks) {
         "grep -c 'actor-volumes.*connected' {RUN}/logs/containerd \
          | {{ read n; yes | head -n $n > {RUN}/starts; }}"
     ));
-    node.serve("");
+    node.serve();
     with_room_again(node);
 }
 
@@ -153,19 +153,63 @@ fn with_room_again(mut node: Node) {
     node.finish("a");
 }
 
-fn wiped_records_disturb_no_running_actor(disks: &Disks) {
+fn wiped_records_disturb_no_running_actor_and_its_volume_counts_as_held(disks: &Disks) {
     let mut node = Node::up(disks);
     let agent = running(&mut node);
-    node.kill_serve();
-    node.machine.sh("rm /s/av/records/*.json && sync");
-    node.serve("");
-    std::thread::sleep(std::time::Duration::from_secs(5));
-    assert_eq!(node.exec(&agent, "cat /my-data/f"), "kept");
     let mounts = node.mounts();
-    assert!(!mounts.is_empty());
-    println!("    mounts: {mounts:?}");
+    node.kill_serve();
+    node.machine
+        .sh("mkdir /d/kept && mv /s/av/records/*.json /d/kept/ && sync");
+    node.serve();
+    is_lost(&mut node, &agent, &mounts);
     let suspended = node.av("actor suspend agents/a --wait --timeout 4s");
-    println!("    suspend: {suspended:?}\n    {}", node.volume("a"));
+    suspended.expect_err("its release cannot be proven");
+    let volume = node.volume("a");
+    let held = volume["attachments"][0]["heldBy"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(held.contains("cannot be read"), "{volume}");
     assert_eq!(node.exec(&agent, "cat /my-data/f"), "kept");
-    println!("    {}", node.logs());
+    println!("    records wiped: {held}");
+
+    // With its record back, all is as before.
+    node.kill_serve();
+    node.machine.sh("cp /d/kept/*.json /s/av/records/ && sync");
+    node.serve();
+    node.remove_all_pods();
+    node.suspend("a");
+    node.resume("a");
+    let agent = node.pod("a", "p2", IDLE);
+    assert_eq!(node.exec(&agent, "cat /my-data/f"), "kept");
+
+    // The whole directory: nobody knows the actor any more, and it goes on.
+    let mounts = node.mounts();
+    node.kill_serve();
+    node.machine.sh("rm -r /s/av && sync");
+    node.serve();
+    is_lost(&mut node, &agent, &mounts);
+    assert_eq!(node.must("volume ls -o json").trim(), "[]");
+    node.remove_all_pods();
+    assert_eq!(
+        node.mounts(),
+        mounts,
+        "somebody unmounted what nobody knows"
+    );
+    let data = node
+        .machine
+        .sh("cat /d/backend/volumes/*/f || cat /d/backend/volumes/*/*/f");
+    assert_eq!(data, "kept");
+}
+
+/// What runs goes on, its volume is named in the log, and no other gets it.
+fn is_lost(node: &mut Node, agent: &str, mounts: &[String]) {
+    let log = node.machine.sh(&format!(
+        "tail -n 100 {RUN}/logs/serve | grep 'cannot be read' | tail -n 1"
+    ));
+    assert!(log.contains("something is mounted at /d/m/"), "{log}");
+    let refused = node.try_pod("a", &format!("lost-{}", fastrand::u32(..)), IDLE, 3);
+    let refused = refused.expect_err("nobody knows who uses the volume");
+    println!("    the container: {refused}");
+    assert_eq!(node.exec(agent, "cat /my-data/f"), "kept");
+    assert_eq!(node.mounts(), mounts);
 }

@@ -114,14 +114,6 @@ fn cut(mut node: Node, crash: &str) {
     node.machine.cut();
 }
 
-/// Starts the daemon anew, to die at a crash point.
-fn arm(node: &mut Node, crash: &str) {
-    if crash != ANY {
-        node.kill_serve();
-        node.serve(crash);
-    }
-}
-
 /// A pod gets the volume with its data, by the annotations that are there.
 fn is_there(node: &mut Node, pod: &str) {
     let agent = node.pod("a", pod, IDLE);
@@ -137,7 +129,9 @@ fn a_power_cut_while_publishing_leaves_what_the_next_boot_finishes(disks: &Disks
         ANY,
     ] {
         node.resume("a");
-        arm(&mut node, crash);
+        if crash != ANY {
+            node.arm(crash);
+        }
         node.machine
             .tell(&json!({ "do": "pod", "name": "cut", "annotations": "/d/a.json" }));
         if crash != ANY {
@@ -163,7 +157,9 @@ fn a_power_cut_while_releasing_leaves_what_the_next_boot_finishes(disks: &Disks)
     ] {
         node.resume("a");
         is_there(&mut node, "cut");
-        arm(&mut node, crash);
+        if crash != ANY {
+            node.arm(crash);
+        }
         node.machine.tell(&json!({ "do": "remove", "pod": "cut" }));
         if crash != ANY {
             let _ = node.machine.hear();
