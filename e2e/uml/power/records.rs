@@ -59,13 +59,7 @@ fn a_torn_record_counts_as_held_and_nothing_is_released(disks: &Disks) {
         node.remove_all_pods();
         let suspended = node.av("actor suspend agents/a --wait --timeout 4s");
         suspended.expect_err("its release cannot be proven");
-        let volume = node.volume("a");
-        let held = volume["attachments"][0]["heldBy"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        assert!(held.contains("cannot be read"), "{volume}");
-        println!("    {tear}: {held}");
+        println!("    {tear}: {}", shown(&mut node));
     }
     // Whoever has the record's bytes may give them back.
     node.kill_serve();
@@ -76,6 +70,17 @@ fn a_torn_record_counts_as_held_and_nothing_is_released(disks: &Disks) {
     let agent = node.pod("a", "p2", IDLE);
     assert_eq!(node.exec(&agent, "cat /my-data/f"), "kept");
     node.finish("a");
+}
+
+/// What `volume show` tells of a release that cannot be: the node and the record.
+fn shown(node: &mut Node) -> String {
+    let volume = node.volume("a");
+    let attachment = &volume["attachments"][0];
+    assert_eq!(attachment["node"], "node-a", "{volume}");
+    let trouble = attachment["trouble"]["message"].as_str();
+    let trouble = trouble.unwrap_or_default().to_owned();
+    assert!(trouble.contains("cannot be read"), "{volume}");
+    trouble
 }
 
 fn a_full_disk_refuses_containers_and_loses_nothing(disks: &Disks) {
@@ -164,13 +169,8 @@ fn wiped_records_disturb_no_running_actor_and_its_volume_counts_as_held(disks: &
     is_lost(&mut node, &agent, &mounts);
     let suspended = node.av("actor suspend agents/a --wait --timeout 4s");
     suspended.expect_err("its release cannot be proven");
-    let volume = node.volume("a");
-    let held = volume["attachments"][0]["heldBy"]
-        .as_str()
-        .unwrap_or_default();
-    assert!(held.contains("cannot be read"), "{volume}");
+    println!("    records wiped: {}", shown(&mut node));
     assert_eq!(node.exec(&agent, "cat /my-data/f"), "kept");
-    println!("    records wiped: {held}");
 
     // With its record back, all is as before.
     node.kill_serve();
