@@ -4,7 +4,7 @@
 # driver and `actor-volumes serve`, and looks what is there after the next boot.
 # As root:
 #
-#   e2e/uml/power.sh [TEST...]
+#   e2e/uml/power.sh [TEST]
 #
 # Where a tool cannot be had, a line `skip power: REASON` goes to the file that
 # AV_SKIPS names.
