@@ -7,4 +7,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 exec unshare --mount --propagation private sh -c '
     mount --make-rshared / &&
-    exec cargo test --locked --workspace --features actor-volumes/crash-points -- --ignored'
+    exec cargo test --locked --workspace --no-fail-fast --features actor-volumes/crash-points -- --ignored'

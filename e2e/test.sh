@@ -59,7 +59,7 @@ check_stages() {
     stage format cargo fmt --all --check
     # Targets with a harness of their own, started by scripts, must be named.
     stage clippy cargo clippy --locked --workspace --all-targets --test e2e --test mock --test nfs --test power -- -D warnings
-    stage "unit and socket tests" cargo test --locked --workspace
+    stage "unit and socket tests" cargo test --locked --workspace --no-fail-fast
 }
 
 root_stages() {

@@ -258,7 +258,7 @@ impl Control {
         hit(points, 2);
     }
 
-    fn pause(&self, failures: u32) -> Duration {
+    pub(super) fn pause(&self, failures: u32) -> Duration {
         self.settings.pace.pause(failures, fastrand::f64())
     }
 

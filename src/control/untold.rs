@@ -23,8 +23,8 @@ use crate::{
 /// How long a node may take to forget a volume.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often those are asked again that did not answer.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// How often it is looked whether one is to be told, without a hint.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// How many volumes a node forgets at a time.
 const TOGETHER: usize = 32;
@@ -32,13 +32,20 @@ const TOGETHER: usize = 32;
 impl Control {
     /// Tells them at once, at each hint and from time to time; it does not end.
     pub(super) async fn tell_the_untold(self: Arc<Self>) {
+        let mut failures = 0;
         loop {
-            if let Err(error) = self.tell_all().await {
+            let all_told = self.tell_all().await.unwrap_or_else(|error| {
                 tracing::error!(error = %error.full_message(), "cannot read which nodes are yet to forget volumes");
-            }
+                false
+            });
+            failures = if all_told { 0 } else { failures + 1 };
+            let pause = match failures {
+                0 => LOOK_AGAIN,
+                some => self.pause(some),
+            };
             tokio::select! {
                 () = self.untold.notified() => {}
-                () = tokio::time::sleep(ASK_AGAIN) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -51,7 +58,8 @@ impl Control {
         }
     }
 
-    async fn tell_all(self: &Arc<Self>) -> Result<()> {
+    /// Whether all that are there know it now.
+    async fn tell_all(self: &Arc<Self>) -> Result<bool> {
         let store = self.store.clone();
         let nodes = blocking(&self.tasks, move || nodes(&*store)).await?;
         let mut under_way = JoinSet::new();
@@ -59,14 +67,15 @@ impl Control {
             if self.node_here() == Some(&node) || self.nodes.admits(&node).is_ok() {
                 let control = self.clone();
                 under_way.spawn(async move {
-                    if let Err(error) = control.tell(&node).await {
+                    let told = control.tell(&node).await;
+                    if let Err(error) = &told {
                         tracing::warn!(%node, error = %error.full_message(), "a node has not forgotten all deleted volumes yet");
                     }
+                    told.is_ok()
                 });
             }
         }
-        under_way.join_all().await;
-        Ok(())
+        Ok(under_way.join_all().await.into_iter().all(|told| told))
     }
 
     async fn tell(self: &Arc<Self>, node: &NodeName) -> Result<()> {
