@@ -58,7 +58,7 @@ stage() {
 check_stages() {
     stage format cargo fmt --all --check
     # Targets with a harness of their own, started by scripts, must be named.
-    stage clippy cargo clippy --locked --workspace --all-targets --test e2e --test mock --test nfs -- -D warnings
+    stage clippy cargo clippy --locked --workspace --all-targets --test e2e --test mock --test nfs --test power -- -D warnings
     stage "unit and socket tests" cargo test --locked --workspace --no-fail-fast
 }
 
@@ -79,6 +79,7 @@ root_stages() {
     stage "csi-sanity" bash e2e/sanity.sh
     stage "mock driver" bash e2e/drivers/mock.sh
     stage "NFS in user-mode Linux" bash e2e/uml/run.sh
+    stage "power cuts in user-mode Linux" bash e2e/uml/power.sh
     stage "end to end" bash e2e/run.sh
     stage demo bash e2e/demo.sh
 }

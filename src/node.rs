@@ -16,6 +16,7 @@ mod health;
 mod helper;
 mod join;
 mod layout;
+mod lost;
 pub mod plan;
 mod proof;
 mod record;

@@ -18,6 +18,7 @@ use super::{
     door::Door,
     health,
     helper::Helpers,
+    lost,
     proof::Proof,
     records::Records,
     sweep::Sweep,
@@ -141,7 +142,9 @@ impl Agent {
         durable::make_dir(root).map_err(|e| {
             Error::internal(format!("cannot make the mount root {}", root.display())).with_source(e)
         })?;
-        let found = records.load()?;
+        let mut found = records.load()?;
+        let lost = lost::find(&settings.layout, &found)?;
+        found.unreadable.extend(lost);
         let shared = Arc::new(Shared {
             layout: settings.layout.clone(),
             records,
