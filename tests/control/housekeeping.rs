@@ -355,5 +355,5 @@ async fn a_deletion_does_not_wait_for_a_node_that_is_away_and_it_forgets_the_vol
     let untold = || bench.store.index("untold/", None, 1).unwrap().items;
     until("all nodes are told", || untold().is_empty()).await;
     let forgotten = bench.node.forgotten.lock().unwrap().clone();
-    assert_eq!(forgotten, [volume.volume_id.clone()]);
+    assert_eq!(forgotten, std::slice::from_ref(&volume.volume_id));
 }

@@ -266,7 +266,7 @@ impl Local {
             compared |= 1 << attachment.generation.0;
         }
         compared &= !1;
-        let rank = |g: u64| (compared & (2 << g.min(62)) - 1).count_ones() as u8;
+        let rank = |g: u64| (compared & ((2 << g.min(62)) - 1)).count_ones() as u8;
         let mut local = Self {
             made: thing.made.unwrap_or_default() as u8,
             newest: rank(newest),

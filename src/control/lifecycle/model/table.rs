@@ -115,6 +115,9 @@ struct Inner {
     together: Map<Arc<Row>>,
 }
 
+/// What may happen next, and what comes of it.
+type Next = (Op, Result<Pair, Broken>);
+
 pub struct Table<'a> {
     like: &'a Sim,
     inner: RwLock<Inner>,
@@ -224,7 +227,7 @@ impl<'a> Table<'a> {
 
     /// Whatever can happen next, whatever it costs. What is left when nothing
     /// more happens is judged here.
-    pub fn next(&self, pair: Pair) -> Result<Vec<(Op, Result<Pair, Broken>)>, Broken> {
+    pub fn next(&self, pair: Pair) -> Result<Vec<Next>, Broken> {
         let code = self.code(pair);
         let alone = [0, 1].map(|v| self.row(pair, &code, v, true));
         let together = [0, 1].map(|v| self.row(pair, &code, v, false));
@@ -265,10 +268,9 @@ impl<'a> Table<'a> {
                 ));
             }
         }
-        if (pair.key() as u64 ^ pair.key() as u64 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            % COMPARED
-            == 0
-        {
+        let mixed =
+            (pair.key() as u64 ^ (pair.key() as u64 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        if mixed.is_multiple_of(COMPARED) {
             self.compare(&code, &found);
         }
         let inner = self.inner.read().expect("nobody panics with it");
