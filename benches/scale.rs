@@ -197,7 +197,7 @@ fn commits(store: &RedbStore, callers: usize) -> f64 {
             scope.spawn(move || {
                 for n in 0..EACH {
                     let write = Write {
-                        key: format!("tombstone/{callers}-{caller}-{n}"),
+                        key: format!("floor/{callers}-{caller}-{n}"),
                         expect: None,
                         value: Some(b"{}".to_vec()),
                     };

@@ -5,10 +5,15 @@
 //! I4 and I7 to I10 do not apply here: they speak of directories, containers,
 //! time and secrets, of which the state machine knows nothing.
 
+mod bounds;
 mod bugs;
+mod code;
 mod histories;
 mod lives;
 mod op;
+mod records;
+mod reduction;
 mod search;
 mod sim;
+mod table;
 mod world;

@@ -3,7 +3,12 @@
 //! its guards were missing. The search must find every one of them.
 
 use super::super::*;
-use super::{op::Budget, search, sim::Sim, world::Broken};
+use super::{
+    op::Budget,
+    search::{Order, search},
+    sim::Sim,
+    world::Broken,
+};
 use crate::model::Generation;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,7 +133,7 @@ fn ten_planted_bugs_are_found_each_with_its_shortest_history() {
     };
     let mut missed = Vec::new();
     for (bug, expected) in bugs {
-        let found = search::search(Sim::new(1, true, left, Some(bug)));
+        let found = search(&Sim::new(1, true, left, Some(bug)), Order::Depth);
         match found.broken {
             Some((broken, history)) if expected.contains(&broken) => {
                 println!(

@@ -78,7 +78,7 @@ fn drain(sim: &mut Sim, taken: &mut Vec<Op>) -> Result<(), Broken> {
         };
         let op = ops.iter().find(back).or(ops.iter().find(on));
         let Some(op) = op.or(ops.iter().find(verb)).copied() else {
-            let empty = sim.state == super::super::State::default();
+            let empty = *sim.state == super::super::State::default();
             return if empty { Ok(()) } else { Err(Broken::Stuck) };
         };
         taken.push(op);

@@ -3,17 +3,22 @@
 //! refusals, lost answers and crashes in any order. The simulated peers hold the
 //! invariants: they panic where a real one would lose data.
 
+mod driver;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-use super::super::*;
+use self::driver::World;
+use super::{
+    super::*,
+    records::{actor, volume},
+};
 use crate::{
-    control::record::{CreateRequest, Opaque, Placement, decode, encode},
-    csi::Accessibility,
+    control::record::{Placement, decode, encode},
     error::Kind,
-    model::{AccessMode, Audience, Generation, VolumeMode},
+    model::{Audience, Generation},
 };
 
 const NODES: [&str; 2] = ["node-a", "node-b"];
@@ -82,27 +87,6 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     proptest::collection::vec(op, 0..80)
 }
 
-/// The driver and the nodes.
-#[derive(Default)]
-struct World {
-    /// By CSI name: the id, and the request that made it.
-    volumes: BTreeMap<String, (String, CreateRequest)>,
-    attached: BTreeSet<(String, String)>,
-    /// (id, node) → the generation that a pod uses.
-    published: BTreeMap<(String, NodeName), Generation>,
-    /// (id, node) → generations up to this are refused.
-    revoked: BTreeMap<(String, NodeName), Generation>,
-    /// Ids of volumes that hold somebody's data.
-    written: BTreeSet<String>,
-    /// By id: how large the driver made it, and how large the node did.
-    sizes: BTreeMap<String, (u64, u64)>,
-    attaches: bool,
-    /// Expands only what is attached nowhere.
-    offline: bool,
-    /// By id: the size of an expansion that was sent and has no sure answer.
-    growing: BTreeMap<String, u64>,
-}
-
 struct Sim {
     state: State,
     /// What the store holds.
@@ -114,68 +98,6 @@ struct Sim {
 
 fn node(name: &str) -> NodeName {
     name.parse().unwrap()
-}
-
-pub(super) fn actor() -> ActorRecord {
-    ActorRecord {
-        actor: "agents/a".parse().unwrap(),
-        uid: "u".parse().unwrap(),
-        template: "t".parse().unwrap(),
-        template_revision: 1,
-        phase: ActorPhase::Suspended,
-        placement: None,
-        deletion: None,
-        last_end: None,
-        by: None,
-        requests: Vec::new(),
-        created_at: Timestamp::UNIX_EPOCH,
-    }
-}
-
-pub(super) fn volume(n: usize, policy: ReclaimPolicy, first_consumer: bool) -> VolumeRecord {
-    let uid: VolumeUid = format!("v{n}").parse().unwrap();
-    VolumeRecord {
-        actor: "agents/a".parse().unwrap(),
-        actor_uid: "u".parse().unwrap(),
-        name: format!("vol{n}").parse().unwrap(),
-        introduced: 1,
-        unbound: false,
-        released: false,
-        class: "c".into(),
-        driver: "d.example".parse().unwrap(),
-        create: CreateRequest {
-            name: uid.csi_name(),
-            required_bytes: 1,
-            access_mode: AccessMode::SingleNodeSingleWriter,
-            volume_mode: VolumeMode::Filesystem,
-            fs_type: String::new(),
-            mount_flags: Vec::new(),
-            mount_group: String::new(),
-            parameters: Opaque::default(),
-            accessibility: Accessibility::default(),
-        },
-        wanted_access_mode: AccessMode::SingleNodeSingleWriter,
-        allowed_topologies: Vec::new(),
-        secret_refs: Default::default(),
-        prepared: false,
-        reclaim_policy: policy,
-        first_consumer,
-        phase: VolumePhase::Intent,
-        unsure: false,
-        volume_id: String::new(),
-        capacity_bytes: 0,
-        volume_context: Opaque::default(),
-        accessible_topology: Vec::new(),
-        expansion: None,
-        detached_from: BTreeSet::new(),
-        leftover: None,
-        generation: Generation(0),
-        revoked: Generation(0),
-        nodes: BTreeSet::new(),
-        trouble: None,
-        created_at: Timestamp::UNIX_EPOCH,
-        uid,
-    }
 }
 
 impl Sim {
@@ -387,136 +309,6 @@ impl Sim {
         if doubt && !step.rpc().is_empty() && plan_holds(&self.state, step) {
             let trouble = self.state.trouble(step).expect("a failure is shown");
             assert_eq!(trouble.in_doubt, step.rpc());
-        }
-    }
-
-    /// A driver may refuse to make a volume again though it made it before, when
-    /// it looks at its limits first. Whoever wants to delete is told that nothing
-    /// is there only where that is true; else that he has no right to ask.
-    fn refusal(&self, at: &State, step: &Step) -> Kind {
-        let record = &at.volumes[step.volume()];
-        let there = self.world.volumes.contains_key(&record.create.name);
-        if there && record.phase == VolumePhase::Deleting {
-            return Kind::PermissionDenied;
-        }
-        Kind::InvalidInput
-    }
-
-    fn effect(&mut self, at: &State, step: &Step) -> Outcome {
-        let record = &at.volumes[step.volume()];
-        let id = record.volume_id.clone();
-        match step {
-            Step::Prepare { .. } => Outcome::Prepared {
-                access_mode: AccessMode::SingleNodeWriter,
-                accessibility: Accessibility {
-                    // Another at every try: what was sent must not follow it.
-                    requisite: vec![[("t".to_owned(), self.now.to_string())].into()],
-                    preferred: Vec::new(),
-                },
-            },
-            Step::Create { .. } => {
-                assert!(record.prepared, "created before it was prepared");
-                let next = format!("id-{}", record.create.name);
-                let made = self
-                    .world
-                    .volumes
-                    .entry(record.create.name.clone())
-                    .or_insert((next, record.create.clone()));
-                assert_eq!(made.1, record.create, "a retry with other fields");
-                Outcome::Created {
-                    volume_id: made.0.clone(),
-                    capacity_bytes: 1,
-                    volume_context: Opaque::default(),
-                    accessible_topology: Vec::new(),
-                }
-            }
-            Step::Locate { node, .. } => {
-                Outcome::Located(self.world.attaches.then(|| format!("id-of-{node}")))
-            }
-            Step::Attach { node, .. } => {
-                let attachment = &at.attachments[&(record.uid.clone(), node.clone())];
-                let NodeId::Known(node_id) = &attachment.node_id else {
-                    panic!("attached without a node id");
-                };
-                let elsewhere = |a: &(String, String)| a.0 == id && &a.1 != node_id;
-                assert!(!self.world.attached.iter().any(elsewhere), "two nodes");
-                self.world.attached.insert((id, node_id.clone()));
-                Outcome::Attached(Opaque::default())
-            }
-            Step::Revoke {
-                node, generation, ..
-            } => {
-                let mark = self.world.revoked.entry((id, node.clone())).or_default();
-                *mark = (*mark).max(*generation);
-                Outcome::Done
-            }
-            Step::AwaitRelease { node, .. } => {
-                if self.world.published.contains_key(&(id, node.clone())) {
-                    return Outcome::failed("held by a pod", Kind::Unavailable, Certainty::NotDone);
-                }
-                Outcome::Done
-            }
-            Step::DetachAgain { .. } => {
-                let node_id = &record.leftover.as_ref().unwrap().node_id;
-                let node: NodeName = node_id.strip_prefix("id-of-").unwrap().parse().unwrap();
-                let in_use = self.world.published.contains_key(&(id.clone(), node));
-                assert!(!in_use, "I2: in use");
-                self.world.attached.remove(&(id, node_id.clone()));
-                Outcome::Done
-            }
-            Step::Expand { .. } => {
-                let wanted = record.expansion.as_ref().unwrap().wanted_bytes;
-                let attached = at.attachments_of(&record.uid).next().is_some();
-                if self.world.offline && attached {
-                    return Outcome::OfflineOnly;
-                }
-                let last = self.world.growing.insert(id.clone(), wanted);
-                assert!(
-                    last.is_none_or(|l| l == wanted),
-                    "a retry with another size"
-                );
-                let size = self.world.sizes.entry(id).or_default();
-                size.0 = size.0.max(wanted);
-                Outcome::Expanded {
-                    capacity_bytes: size.0,
-                    node_required: true,
-                }
-            }
-            Step::ExpandNode { node, .. } => {
-                if !self
-                    .world
-                    .published
-                    .contains_key(&(id.clone(), node.clone()))
-                {
-                    return Outcome::NotPublished;
-                }
-                let size = self.world.sizes.entry(id).or_default();
-                size.1 = size.1.max(record.capacity_bytes);
-                Outcome::Done
-            }
-            Step::Detach { node, .. } => {
-                let at_node = (id.clone(), node.clone());
-                assert!(!self.world.published.contains_key(&at_node), "I2: in use");
-                self.world.attached.remove(&(id, format!("id-of-{node}")));
-                Outcome::Done
-            }
-            Step::Delete { .. } => {
-                let used = |a: &(String, String)| a.0 == id;
-                assert!(!self.world.attached.iter().any(used), "I1: attached");
-                assert!(
-                    !self.world.published.keys().any(|k| k.0 == id),
-                    "I1: in use"
-                );
-                let kept = record.reclaim_policy == ReclaimPolicy::Retain;
-                assert!(!(kept && self.world.written.contains(&id)), "kept data");
-                self.world.volumes.retain(|_, v| v.0 != id);
-                // The tombstone says who is to forget it.
-                self.world.revoked.retain(|(volume, node), _| {
-                    assert!(*volume != id || record.nodes.contains(node), "a mark stays");
-                    *volume != id
-                });
-                Outcome::Done
-            }
         }
     }
 

@@ -43,7 +43,78 @@ pub struct Budget {
     pub nodes: u32,
 }
 
+impl Budget {
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.verbs <= other.verbs
+            && self.deaths <= other.deaths
+            && self.lost <= other.lost
+            && self.nodes <= other.nodes
+    }
+
+    /// All that are.
+    pub fn within(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        for verbs in 0..=self.verbs {
+            for deaths in 0..=self.deaths {
+                for lost in 0..=self.lost {
+                    all.extend((0..=self.nodes).map(|nodes| Self {
+                        verbs,
+                        deaths,
+                        lost,
+                        nodes,
+                    }));
+                }
+            }
+        }
+        all
+    }
+
+    pub fn sum(&self) -> usize {
+        (self.verbs + self.deaths + self.lost + self.nodes) as usize
+    }
+}
+
 impl Op {
+    /// The volume that it is about alone, if it is.
+    pub fn volume(self) -> Option<usize> {
+        match self {
+            Self::Send(v)
+            | Self::Effect(v)
+            | Self::Answer(v)
+            | Self::Lose(v)
+            | Self::Refuse(v)
+            | Self::Pod(v, ..)
+            | Self::PodEnds(v, _)
+            | Self::Ghost(v, _) => Some(v.into()),
+            _ => None,
+        }
+    }
+
+    /// The same of the first volume.
+    pub fn of_first(self) -> Self {
+        self.of(0)
+    }
+
+    /// The same of the second volume.
+    pub fn of_second(self) -> Self {
+        self.of(1)
+    }
+
+    fn of(mut self, volume: u8) -> Self {
+        match &mut self {
+            Self::Send(v)
+            | Self::Effect(v)
+            | Self::Answer(v)
+            | Self::Lose(v)
+            | Self::Refuse(v)
+            | Self::Pod(v, ..)
+            | Self::PodEnds(v, _)
+            | Self::Ghost(v, _) => *v = volume,
+            _ => {}
+        }
+        self
+    }
+
     /// What it costs; none: it is beyond the budget.
     pub fn pay(self, mut left: Budget) -> Option<Budget> {
         let purse = match self {

@@ -1,60 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The state machine in its world: which events are possible, and what each does.
 
-use std::hash::{Hash, Hasher};
+use std::sync::{Arc, LazyLock};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
     super::*,
     bugs::Bug,
-    lives,
     op::{Budget, Op},
+    records,
     world::{Broken, Judged, Life, World},
 };
 use crate::{
     control::record::{Opaque, Placement},
     csi::Accessibility,
     error::Kind,
-    model::{AccessMode, Audience, Generation},
+    model::{AccessMode, Audience},
 };
 
-const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+pub const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// A call that was sent.
 #[derive(Debug, Clone, PartialEq)]
-struct Call {
-    step: Step,
+pub struct Call {
+    pub step: Step,
     /// What it asks for, of CreateVolume.
-    request: u64,
+    pub request: u64,
     /// Whether it happened: a pod that holds a volume is no release.
-    happened: Option<bool>,
+    pub happened: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sim {
-    pub state: State,
+    /// Shared until it changes: half of what happens is in the world alone.
+    pub state: Arc<State>,
     pub world: World,
-    calls: [Option<Call>; 2],
+    pub calls: [Option<Call>; 2],
     pub left: Budget,
     pub bug: Option<Bug>,
 }
 
-pub fn uid(v: usize) -> VolumeUid {
-    format!("v{}", v + 1).parse().unwrap()
+pub static UIDS: LazyLock<[VolumeUid; 2]> =
+    LazyLock::new(|| ["v1", "v2"].map(|v| v.parse().unwrap()));
+pub static NODES: LazyLock<[NodeName; 2]> =
+    LazyLock::new(|| ["node-a", "node-b"].map(|n| n.parse().unwrap()));
+/// As the driver names them.
+pub static NODE_IDS: LazyLock<[String; 2]> =
+    LazyLock::new(|| [0, 1].map(|n: usize| format!("id-of-{}", NODES[n])));
+
+pub fn key(v: usize, n: usize) -> (VolumeUid, NodeName) {
+    (UIDS[v].clone(), NODES[n].clone())
 }
 
-pub fn node(n: usize) -> NodeName {
-    ["node-a", "node-b"][n].parse().unwrap()
-}
-
-fn index(name: &str) -> usize {
+pub fn index(name: &str) -> usize {
     usize::from(name.ends_with('b') || name.ends_with('2'))
 }
 
-fn placement(n: usize) -> Placement {
+pub fn placement(n: usize) -> Placement {
     Placement {
-        node: node(n),
+        node: NODES[n].clone(),
         audience: Audience::Pod {
             namespace: "agents".parse().unwrap(),
             pod: None,
@@ -68,15 +73,15 @@ fn placement(n: usize) -> Placement {
 impl Sim {
     /// An actor that was just created, with so many volumes.
     pub fn new(volumes: usize, attaches: bool, left: Budget, bug: Option<Bug>) -> Self {
-        let actor = lives::actor();
-        let volumes = (1..=volumes).map(|n| lives::volume(n, ReclaimPolicy::Delete, false));
+        let actor = records::actor();
+        let volumes = (1..=volumes).map(|n| records::volume(n, ReclaimPolicy::Delete, false));
         let volumes = volumes.map(|v| (v.uid.clone(), v)).collect();
         Self {
-            state: State {
+            state: Arc::new(State {
                 actor: Some(actor),
                 volumes,
                 ..State::default()
-            },
+            }),
             world: World::new(attaches),
             calls: [None, None],
             left,
@@ -86,14 +91,15 @@ impl Sim {
 
     /// All events that are possible now.
     pub fn ops(&self) -> Vec<Op> {
-        let mut ops = Vec::new();
+        let mut ops = Vec::with_capacity(24);
         if self.state.actor.is_some() {
             ops.extend([Op::Resume(0), Op::Resume(1), Op::Suspend, Op::Crash]);
             ops.push(Op::Delete);
         }
         ops.push(Op::Die);
+        let planned = self.planned();
         for v in 0..2u8 {
-            self.ops_of_volume(v, &mut ops);
+            self.ops_of_volume(v, &planned[usize::from(v)], &mut ops);
         }
         for n in 0..2u8 {
             match self.world.nodes[usize::from(n)] {
@@ -110,18 +116,19 @@ impl Sim {
         ops
     }
 
-    fn ops_of_volume(&self, v: u8, ops: &mut Vec<Op>) {
+    fn ops_of_volume(&self, v: u8, planned: &Option<Step>, ops: &mut Vec<Op>) {
         let at = usize::from(v);
-        match &self.calls[at] {
-            Some(call) if call.happened.is_none() => {
+        let record = self.state.volumes.get(&UIDS[at]);
+        match (&self.calls[at], planned) {
+            (Some(call), _) if call.happened.is_none() => {
                 ops.extend([Op::Effect(v), Op::Lose(v)]);
                 if matches!(call.step, Step::Create { .. } | Step::Attach { .. }) {
                     ops.push(Op::Refuse(v));
                 }
             }
-            Some(_) => ops.extend([Op::Answer(v), Op::Lose(v)]),
-            None if self.planned(at).is_some() => ops.push(Op::Send(v)),
-            None => {}
+            (Some(_), _) => ops.extend([Op::Answer(v), Op::Lose(v)]),
+            (None, Some(_)) => ops.push(Op::Send(v)),
+            (None, None) => {}
         }
         for n in 0..2u8 {
             let there = usize::from(n);
@@ -132,74 +139,92 @@ impl Sim {
             if runs && self.world.things[at].held[there] != 0 {
                 ops.push(Op::PodEnds(v, n));
             }
-            let known = self.state.volumes.get(&uid(at));
-            if known.is_some_and(|k| k.detached_from.contains(&format!("id-of-{}", node(there))))
-                && known.is_some_and(|k| k.phase == VolumePhase::Ready && k.leftover.is_none())
-                && self.state.attachments_of(&uid(at)).next().is_none()
+            if record.is_some_and(|r| {
+                r.phase == VolumePhase::Ready
+                    && r.leftover.is_none()
+                    && r.detached_from.contains(&NODE_IDS[there])
+            }) && self.state.attachments_of(&UIDS[at]).next().is_none()
             {
                 ops.push(Op::Ghost(v, n));
             }
         }
     }
 
-    /// The step that is due. One to a node that nobody reaches, or that a pod
-    /// holds up, changes nothing and is left out.
-    fn planned(&self, v: usize) -> Option<Step> {
+    /// The steps that are due, by volume. One to a node that nobody reaches, or
+    /// that a pod holds up, changes nothing and is left out.
+    fn planned(&self) -> [Option<Step>; 2] {
         // Later than any pause: every retry is due.
         let mut steps = plan(&self.state, NOW + SignedDuration::from_secs(200)).steps;
         if let Some(bug) = self.bug {
             bug.in_plan(&self.state, &mut steps);
         }
-        let step = steps.into_iter().find(|s| s.volume() == &uid(v))?;
-        let at = match &step {
-            Step::Revoke { node, .. } | Step::AwaitRelease { node, .. } => {
-                Some(index(node.as_str()))
+        let mut planned = [None, None];
+        for step in steps {
+            let v = index(step.volume().as_str());
+            if self.is_of_use(v, &step) {
+                planned[v] = Some(step);
             }
-            _ => None,
-        };
-        if at.is_some_and(|n| self.world.nodes[n] != Life::Up) {
-            return None;
         }
-        let waits = matches!(step, Step::AwaitRelease { .. })
-            && at.is_some_and(|n| self.world.things[v].held[n] != 0)
-            && self.bug != Some(Bug::DetachUnreleased);
-        (!waits).then_some(step)
+        planned
+    }
+
+    fn is_of_use(&self, v: usize, step: &Step) -> bool {
+        let up = |n: &NodeName| self.world.nodes[index(n.as_str())] == Life::Up;
+        match step {
+            Step::Revoke { node, .. } => up(node),
+            Step::AwaitRelease { node, .. } => {
+                let held = self.world.things[v].held[index(node.as_str())] != 0;
+                up(node) && (!held || self.bug == Some(Bug::DetachUnreleased))
+            }
+            _ => true,
+        }
     }
 
     pub fn apply(&mut self, op: Op) -> Judged {
+        self.act(op)?;
+        self.check_rest()
+    }
+
+    /// What happens, judged but for what is left when nothing more happens.
+    pub fn act(&mut self, op: Op) -> Judged {
         self.left = op
             .pay(self.left)
             .expect("only what is possible is asked for");
         let was = self.phase();
+        let before = self.generations();
         match op {
             Op::Resume(n) => {
                 if self.bug == Some(Bug::AttachBeforeDetach) {
-                    Bug::end_suspend(&mut self.state);
+                    Bug::end_suspend(self.records());
                 }
-                let done = verb::resume(&mut self.state, placement(n.into()));
+                let done = verb::resume(self.records(), placement(n.into()));
                 if done.is_ok() && was == Some(ActorPhase::Suspended) {
                     self.plant(Bug::after_resume);
                 }
             }
             Op::Suspend => {
-                let _ = verb::suspend(&mut self.state, NOW);
+                let _ = verb::suspend(self.records(), NOW);
                 self.plant(Bug::after_end);
             }
             Op::Crash => {
-                let _ = verb::crash(&mut self.state, NOW);
+                let _ = verb::crash(self.records(), NOW);
                 self.plant(Bug::after_end);
             }
             Op::Delete => {
-                let _ = verb::delete(&mut self.state, NOW);
+                let _ = verb::delete(self.records(), NOW);
             }
-            Op::Send(v) => self.send(v.into()),
+            Op::Send(v) => {
+                let [one, two] = self.planned();
+                let step = if v == 0 { one } else { two };
+                self.send(v.into(), step.expect("it is planned"));
+            }
             Op::Effect(v) => self.effect(v.into())?,
             Op::Answer(v) => self.answer(v.into()),
             Op::Lose(v) => self.fail(v.into(), Kind::DeadlineExceeded, Certainty::InDoubt),
             Op::Refuse(v) => {
                 // Who wants to delete is told that nothing is there only where
                 // that is true; else that he may not ask.
-                let volume = self.state.volumes.get(&uid(v.into()));
+                let volume = self.state.volumes.get(&UIDS[usize::from(v)]);
                 let deleting = volume.is_some_and(|v| v.phase == VolumePhase::Deleting);
                 let there = self.world.things[usize::from(v)].made.is_some();
                 let kind = if deleting && there {
@@ -215,29 +240,47 @@ impl Sim {
             Op::Off(n) => self.world.nodes[usize::from(n)] = Life::Off,
             Op::Fence(n) => {
                 self.world.fence(n.into());
-                fence(&mut self.state, &node(n.into()));
+                fence(self.records(), &NODES[usize::from(n)]);
             }
             Op::Back(n) => self.back(n.into()),
             Op::Die => {
                 self.calls = [None, None];
-                restarted(&mut self.state);
+                restarted(self.records());
             }
             Op::Ghost(v, n) => {
                 self.world.attach(v.into(), n.into())?;
-                let id = format!("id-of-{}", node(n.into()));
-                verb::detach_again(&mut self.state, &uid(v.into()), &id);
+                let id = &NODE_IDS[usize::from(n)];
+                verb::detach_again(self.records(), &UIDS[usize::from(v)], id);
             }
+        }
+        let after = self.generations();
+        let gone = |v: usize| !self.state.volumes.contains_key(&UIDS[v]);
+        if (0..2).any(|v| after[v] < before[v] && !gone(v)) {
+            return Err(Broken::SameGeneration);
         }
         if was == Some(ActorPhase::Resuming) && self.phase() == Some(ActorPhase::Resumed) {
             self.grant()?;
         }
-        self.check_rest()
+        Ok(())
     }
 
     fn plant(&mut self, at: fn(Bug, &mut State)) {
         if let Some(bug) = self.bug {
-            at(bug, &mut self.state);
+            at(bug, self.records());
         }
+    }
+
+    fn records(&mut self) -> &mut State {
+        Arc::make_mut(&mut self.state)
+    }
+
+    fn generations(&self) -> [u64; 2] {
+        [0, 1].map(|v| {
+            self.state
+                .volumes
+                .get(&UIDS[v])
+                .map_or(0, |r| r.generation.0)
+        })
     }
 
     fn phase(&self) -> Option<ActorPhase> {
@@ -264,8 +307,8 @@ impl Sim {
                 thing.held[n] = 0;
             }
             if life == Life::Fenced {
-                let record = self.state.volumes.get(&uid(v));
-                let fenced = self.state.attachments.get(&(uid(v), node(n)));
+                let record = self.state.volumes.get(&UIDS[v]);
+                let fenced = self.state.attachments.get(&key(v, n));
                 let fenced = fenced.filter(|a| a.fenced).map_or(0, |a| a.generation.0);
                 let over = record.map_or(u64::MAX, |r| r.revoked.0.max(fenced));
                 thing.mark[n] = thing.mark[n].max(over);
@@ -273,12 +316,11 @@ impl Sim {
         }
     }
 
-    fn send(&mut self, v: usize) {
-        let step = self.planned(v).expect("it is planned");
+    fn send(&mut self, v: usize, step: Step) {
         if !(self.bug == Some(Bug::NoIntent) && matches!(step, Step::Create { .. })) {
-            begin(&mut self.state, &step);
+            begin(self.records(), &step);
         }
-        let request = self.state.volumes[&uid(v)].create.required_bytes;
+        let request = self.state.volumes[&UIDS[v]].create.required_bytes;
         self.calls[v] = Some(Call {
             step,
             request,
@@ -291,7 +333,7 @@ impl Sim {
             return Ok(());
         };
         let mut happened = true;
-        let record = self.state.volumes.get(&uid(v));
+        let record = self.state.volumes.get(&UIDS[v]);
         let at = call.step.attachment().map(|(_, n)| index(n.as_str()));
         let attachment = call.step.attachment();
         let attachment = attachment.and_then(|key| self.state.attachments.get(&key));
@@ -324,7 +366,7 @@ impl Sim {
                 self.world.detach(v, index(&leftover.node_id))?;
             }
             Step::Delete { .. } => {
-                if self.state.attachments_of(&uid(v)).next().is_some() {
+                if self.state.attachments_of(&UIDS[v]).next().is_some() {
                     return Err(Broken::DeletedInUse);
                 }
                 self.world.delete(v)?;
@@ -347,7 +389,7 @@ impl Sim {
                 accessibility: Accessibility::default(),
             },
             Step::Create { .. } => Outcome::Created {
-                volume_id: format!("id-{}", uid(v)),
+                volume_id: format!("id-{}", UIDS[v]),
                 capacity_bytes: 1,
                 volume_context: Opaque::default(),
                 accessible_topology: Vec::new(),
@@ -376,21 +418,29 @@ impl Sim {
             jitter: 0.0,
             pace: Pace::default(),
         };
-        finish(&mut self.state, &call.step, outcome, &at);
+        finish(self.records(), &call.step, outcome, &at);
         if lost && let Some(bug) = self.bug {
-            bug.after_loss(&mut self.state, &call.step);
+            bug.after_loss(self.records(), &call.step);
         }
+    }
+
+    /// Whether nothing is under way and nothing can be sent.
+    pub fn is_at_rest(&self) -> bool {
+        self.rests(0) && self.rests(1)
+    }
+
+    pub fn rests(&self, v: usize) -> bool {
+        self.calls[v].is_none() && self.planned()[v].is_none()
     }
 
     /// Where nothing is under way, the driver holds what the records say, and
     /// nothing waits but for a node, a pod or a verb.
-    fn check_rest(&self) -> Judged {
-        let idle = |v: usize| self.calls[v].is_none() && self.planned(v).is_none();
-        if !(idle(0) && idle(1)) {
+    pub fn check_rest(&self) -> Judged {
+        if !self.is_at_rest() {
             return Ok(());
         }
         for (v, thing) in self.world.things.iter().enumerate() {
-            let record = self.state.volumes.get(&uid(v));
+            let record = self.state.volumes.get(&UIDS[v]);
             // A refused volume may be there; it is looked for when it is deleted.
             let unsure = record.is_some_and(|r| r.unsure);
             let known =
@@ -399,7 +449,7 @@ impl Sim {
                 return Err(Broken::Leak);
             }
             for (n, attached) in thing.attached.iter().enumerate() {
-                let there = self.state.attachments.contains_key(&(uid(v), node(n)));
+                let there = self.state.attachments.contains_key(&key(v, n));
                 if *attached && !there {
                     return Err(Broken::Leak);
                 }
@@ -417,81 +467,4 @@ impl Sim {
         }
         Ok(())
     }
-
-    /// What two states have in common that lead to the same futures: without
-    /// times, messages and attempts, and whichever way nodes and volumes are named.
-    pub fn fingerprint(&self) -> u128 {
-        let swaps = [[0, 1], [1, 0]];
-        let all = swaps.iter().flat_map(|v| swaps.iter().map(move |n| (v, n)));
-        let prints = all.map(|(v, n)| {
-            let [mut one, mut two] = [fnv(1), fnv(2)];
-            self.write(v, n, &mut one);
-            self.write(v, n, &mut two);
-            u128::from(one.finish()) << 64 | u128::from(two.finish())
-        });
-        prints.min().unwrap_or_default()
-    }
-
-    fn write(&self, vs: &[usize; 2], ns: &[usize; 2], to: &mut impl Hasher) {
-        self.left.hash(to);
-        ns.map(|n| self.world.nodes[n]).hash(to);
-        if let Some(actor) = &self.state.actor {
-            let place = actor.placement.as_ref();
-            let place = place.map(|p| ns[index(p.node.as_str())]);
-            (actor.phase as u8, place, actor.deletion.is_some()).hash(to);
-        }
-        for &v in vs {
-            let thing = &self.world.things[v];
-            thing.made.hash(to);
-            for &n in ns {
-                (
-                    thing.attached[n],
-                    thing.held[n],
-                    thing.mark[n],
-                    thing.granted[n],
-                )
-                    .hash(to);
-            }
-            if let Some(call) = &self.calls[v] {
-                let step = std::mem::discriminant(&call.step);
-                let at = call.step.attachment().map(|(_, n)| ns[index(n.as_str())]);
-                let over = match &call.step {
-                    Step::Revoke { generation, .. } => *generation,
-                    _ => Generation(0),
-                };
-                (step, at, over.0, call.happened, call.request).hash(to);
-            }
-            0xffu8.hash(to);
-            let Some(volume) = self.state.volumes.get(&uid(v)) else {
-                continue;
-            };
-            (volume.phase as u8, volume.prepared, volume.unsure).hash(to);
-            (volume.volume_id.is_empty(), volume.create.required_bytes).hash(to);
-            (volume.generation.0, volume.revoked.0).hash(to);
-            trouble(&volume.trouble, to);
-            let leftover = volume.leftover.as_ref();
-            leftover.map(|l| (ns[index(&l.node_id)], l.sent)).hash(to);
-            for &n in ns {
-                let from = volume.detached_from.iter();
-                from.filter(|d| index(d) == n).count().hash(to);
-                let Some(a) = self.state.attachments.get(&(uid(v), node(n))) else {
-                    continue;
-                };
-                (a.phase as u8, a.sent, a.lost, a.fenced, a.generation.0).hash(to);
-                std::mem::discriminant(&a.node_id).hash(to);
-                trouble(&a.trouble, to);
-            }
-        }
-    }
-}
-
-fn fnv(seed: u64) -> std::hash::DefaultHasher {
-    let mut hasher = std::hash::DefaultHasher::new();
-    seed.hash(&mut hasher);
-    hasher
-}
-
-fn trouble(trouble: &Option<Trouble>, to: &mut impl Hasher) {
-    let stops = trouble.as_ref().map(|t| t.next_try.is_none());
-    (stops, trouble.as_ref().map(|t| &t.in_doubt)).hash(to);
 }

@@ -19,7 +19,7 @@ pub enum Broken {
     Stuck,
     /// I6: attached to a second node.
     TwoNodes,
-    /// I6: a generation was given out twice.
+    /// I6: a generation was given out twice, or fell.
     SameGeneration,
     /// I6: an older generation was published beside or after a newer one.
     OldGeneration,
@@ -30,7 +30,7 @@ pub enum Broken {
 pub type Judged<T = ()> = Result<T, Broken>;
 
 /// A node, as it really is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Life {
     Up,
     /// It runs, and nobody reaches it.
@@ -41,8 +41,7 @@ pub enum Life {
     Fenced,
 }
 
-/// One volume in the driver and on the nodes. Bits of `attached` and `granted`
-/// are by node and by generation.
+/// One volume in the driver and on the nodes. Bits of `granted` are generations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Thing {
     /// The request that made it; none: it is not there.
@@ -54,6 +53,15 @@ pub struct Thing {
     pub mark: [u64; 2],
     /// Generations that were granted for that node.
     pub granted: [u64; 2],
+    /// The highest of them.
+    pub newest: u64,
+}
+
+impl Thing {
+    /// Grants that are not refused there.
+    pub fn open_grants(&self, n: usize) -> u64 {
+        self.granted[n] & !((2 << self.mark[n].min(62)) - 1)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,18 +106,22 @@ impl World {
         if thing.attached != [false; 2] || thing.held != [0; 2] {
             return Err(Broken::DeletedInUse);
         }
+        // It is never made again; what was granted is without use.
         thing.made = None;
+        thing.granted = [0; 2];
+        thing.mark = [0; 2];
+        thing.newest = 0;
         Ok(())
     }
 
     /// A resume gives a generation out.
     pub fn grant(&mut self, v: usize, n: usize, generation: u64) -> Judged {
         let thing = &mut self.things[v];
-        let bit = 1 << generation;
-        if (thing.granted[0] | thing.granted[1]) & bit != 0 {
+        if generation <= thing.newest {
             return Err(Broken::SameGeneration);
         }
-        thing.granted[n] |= bit;
+        thing.newest = generation;
+        thing.granted[n] |= 1 << generation;
         Ok(())
     }
 
@@ -119,12 +131,13 @@ impl World {
         let runs = matches!(self.nodes[n], Life::Up | Life::Cut);
         let there = thing.made.is_some() && (thing.attached[n] || !self.attaches);
         let open = runs && there && thing.held[n] == 0;
-        (1..16).filter(move |g| open && thing.granted[n] >> g & 1 == 1 && *g > thing.mark[n])
+        let grants = if open { thing.open_grants(n) } else { 0 };
+        (1..16).filter(move |g| grants >> g & 1 == 1)
     }
 
     pub fn publish(&mut self, v: usize, n: usize, generation: u64) -> Judged {
         let thing = &mut self.things[v];
-        if (thing.granted[0] | thing.granted[1]) >> generation > 1 {
+        if thing.newest > generation {
             return Err(Broken::OldGeneration);
         }
         if thing.held[1 - n] != 0 {
