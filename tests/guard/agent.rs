@@ -111,6 +111,16 @@ async fn what_the_plugin_gave_passes_and_nothing_like_it_does() {
             .await
             .is_refused(why);
     }
+    // Nor is a pod of a namespace that is not trusted believed here.
+    let mut stranger = config(
+        "s1",
+        "agent",
+        &sandbox.annotations,
+        std::slice::from_ref(&right),
+    );
+    stranger["annotations"]["io.kubernetes.cri.sandbox-namespace"] = json!("strangers");
+    let refused = guarded.make(stranger, "c1").await;
+    refused.is_refused("node.trusted_namespaces");
     // Another container has not been given it.
     let other = guarded
         .create(&sandbox, "c2", std::slice::from_ref(&right))
