@@ -80,9 +80,23 @@ pub struct Node {
     pub member_grace_ms: u64,
     /// How often the sweep looks for scopes that ended unseen, in seconds.
     pub sweep_interval_s: u64,
+    /// How often containers are looked for that run without their volumes, in seconds.
+    pub breach_interval_s: u64,
+    /// What becomes of their sandboxes.
+    pub on_breach: OnBreach,
     /// Where the control plane of `actor-volumes node` is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<NodeControl>,
+}
+
+/// What becomes of a sandbox with a container that runs without its volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnBreach {
+    /// It is told.
+    Report,
+    /// It is told, and the sandbox is stopped through the CRI.
+    StopSandbox,
 }
 
 /// The container runtime.
@@ -91,7 +105,8 @@ pub struct Node {
 pub struct Runtime {
     /// The NRI socket; its directory may appear later.
     pub nri_socket: PathBuf,
-    /// The CRI socket, for read-only list and status.
+    /// The CRI socket: to list what there is, and to stop a sandbox where
+    /// `node.on_breach` says so.
     pub cri_socket: PathBuf,
     /// The plugin's name at the runtime.
     pub plugin_name: String,
@@ -205,6 +220,8 @@ impl Default for Node {
             trusted_namespaces: Vec::new(),
             member_grace_ms: 30_000,
             sweep_interval_s: 10,
+            breach_interval_s: 60,
+            on_breach: OnBreach::Report,
             control: None,
         }
     }
@@ -402,8 +419,13 @@ impl Config {
         if self.wait.budget_percent > 100 {
             return Err(Error::invalid("wait.budget_percent must be 0 to 100"));
         }
-        if self.node.sweep_interval_s == 0 {
-            return Err(Error::invalid("node.sweep_interval_s must be at least 1"));
+        for (name, interval) in [
+            ("sweep_interval_s", self.node.sweep_interval_s),
+            ("breach_interval_s", self.node.breach_interval_s),
+        ] {
+            if interval == 0 {
+                return Err(Error::invalid(format!("node.{name} must be at least 1")));
+            }
         }
         self.control.check()?;
         self.guard.check()?;

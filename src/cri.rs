@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Read-only view of a container runtime through the CRI.
+//! A container runtime through the CRI: what it has, and the end of a sandbox.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::{
     error::{Error, Kind, Result},
     model::RuntimeId,
+    oci::{self, ContainerSpec},
     proto::cri::{
-        ContainerState, ListContainersRequest, ListPodSandboxRequest, PodSandboxState,
-        runtime_service_client::RuntimeServiceClient,
+        ContainerState, ContainerStatusRequest, ListContainersRequest, ListPodSandboxRequest,
+        PodSandboxState, StopPodSandboxRequest, runtime_service_client::RuntimeServiceClient,
     },
     transport,
 };
@@ -17,7 +18,7 @@ use crate::{
 const MAX_LIST: usize = 64 << 20;
 
 /// What the runtime lists: sandboxes and containers by id.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Every sandbox that is not removed; whether it is ready.
     pub sandboxes: BTreeMap<String, Sandbox>,
@@ -25,18 +26,28 @@ pub struct Listing {
     pub containers: BTreeMap<String, Container>,
 }
 
-/// A sandbox of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A sandbox of a listing. Annotations have no Debug: they may hold contexts.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sandbox {
     /// Whether it is SANDBOX_READY.
     pub ready: bool,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// All annotations.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A container of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Container {
     /// The sandbox it belongs to.
     pub sandbox: String,
+    /// Its name in the pod.
+    pub name: String,
+    /// All annotations.
+    pub annotations: BTreeMap<String, String>,
     /// Whether it is CONTAINER_RUNNING, or in a state that is not known. One that
     /// was created and not started has no process.
     pub running: bool,
@@ -79,20 +90,64 @@ impl Cri {
 
     /// Lists sandboxes and containers.
     pub async fn list(&self) -> Result<Listing> {
-        tokio::time::timeout(self.deadline, self.list_now())
+        self.within("list its sandboxes", self.list_now()).await
+    }
+
+    /// The OCI specification that the container was made by. None: it is gone, or the
+    /// runtime does not tell.
+    pub async fn spec(&self, container: &str) -> Result<Option<ContainerSpec>> {
+        let ask = async {
+            let request = ContainerStatusRequest {
+                container_id: container.to_owned(),
+                verbose: true,
+            };
+            let answer = self.client().await?.container_status(request).await;
+            match answer {
+                Ok(answer) => Ok(answer.into_inner().info.remove("info")),
+                Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
+                Err(status) => Err(self.failed("ContainerStatus", &status)),
+            }
+        };
+        match self.within("tell of a container", ask).await? {
+            Some(info) => oci::of_status(&info),
+            None => Ok(None),
+        }
+    }
+
+    /// Ends the sandbox with all its containers.
+    pub async fn stop_sandbox(&self, sandbox: &str) -> Result<()> {
+        let stop = async {
+            let request = StopPodSandboxRequest {
+                pod_sandbox_id: sandbox.to_owned(),
+            };
+            let stopped = self.client().await?.stop_pod_sandbox(request).await;
+            stopped
+                .map(drop)
+                .map_err(|s| self.failed("StopPodSandbox", &s))
+        };
+        self.within("stop a sandbox", stop).await
+    }
+
+    async fn within<T>(&self, what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let late = |_| {
+            Error::deadline(format!(
+                "the runtime at {} did not {what} within {:?}",
+                self.socket.display(),
+                self.deadline
+            ))
+        };
+        tokio::time::timeout(self.deadline, call)
             .await
-            .map_err(|_| {
-                Error::deadline(format!(
-                    "the runtime at {} did not list its sandboxes within {:?}",
-                    self.socket.display(),
-                    self.deadline
-                ))
-            })?
+            .map_err(late)?
+    }
+
+    async fn client(&self) -> Result<RuntimeServiceClient<tonic::transport::Channel>> {
+        let channel = transport::connect(&self.socket, self.deadline).await?;
+        Ok(RuntimeServiceClient::new(channel).max_decoding_message_size(MAX_LIST))
     }
 
     async fn list_now(&self) -> Result<Listing> {
-        let channel = transport::connect(&self.socket, self.deadline).await?;
-        let mut client = RuntimeServiceClient::new(channel).max_decoding_message_size(MAX_LIST);
+        let mut client = self.client().await?;
         // Containers first: a sandbox that appears between the two calls is then
         // listed without them, never containers without their sandbox.
         let containers = client
@@ -112,7 +167,14 @@ impl Cri {
                 .into_iter()
                 .map(|s| {
                     let ready = s.state == PodSandboxState::SandboxReady as i32;
-                    (s.id, Sandbox { ready })
+                    let of = s.metadata.unwrap_or_default();
+                    let sandbox = Sandbox {
+                        ready,
+                        name: of.name,
+                        namespace: of.namespace,
+                        annotations: s.annotations.into_iter().collect(),
+                    };
+                    (s.id, sandbox)
                 })
                 .collect(),
             containers: containers
@@ -124,6 +186,8 @@ impl Cri {
                     let sandbox = c.pod_sandbox_id;
                     let container = Container {
                         sandbox,
+                        name: c.metadata.unwrap_or_default().name,
+                        annotations: c.annotations.into_iter().collect(),
                         running,
                         created,
                     };

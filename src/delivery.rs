@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use given::{Spec, SpecDevice, SpecMount, check_given, check_present};
+pub use given::{Spec, SpecDevice, SpecMount, check_given, check_present, check_shown};
 
 use crate::{
     error::{Error, Result},

@@ -8,6 +8,7 @@
 
 mod admit;
 mod agent;
+mod breach;
 mod budget;
 mod check;
 mod door;
@@ -22,6 +23,7 @@ mod proof;
 mod record;
 mod records;
 mod service;
+mod settings;
 mod stats;
 mod strays;
 mod sweep;
@@ -29,10 +31,12 @@ mod together;
 mod volume;
 mod worker;
 
-pub use agent::{Agent, Authority, Holding, NodeSettings, Ports};
+pub use agent::{Agent, Holding};
+pub use breach::Breach;
 pub use door::Door;
 pub use helper::HelperAnswer;
 pub use layout::Layout;
 pub use record::{Phase, Publication, Staging, VolumeRecord};
 pub use service::AgentService;
+pub use settings::{Authority, NodeSettings, Ports};
 pub use strays::strays;

@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["config", "error"]),
     ("secret", &["error", "model"]),
     ("csi", &["error", "model", "proto", "secret", "transport"]),
-    ("cri", &["error", "model", "proto", "transport"]),
+    ("cri", &["error", "model", "oci", "proto", "transport"]),
     ("nri", &["error", "proto"]),
     ("rpc", &["error", "model", "proto", "transport"]),
     (

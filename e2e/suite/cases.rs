@@ -2,6 +2,7 @@
 //! All cases, by what they are about.
 
 mod annotations;
+mod breach;
 mod data;
 mod delete;
 mod doctor;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Vec<Case> {
         plain::cases(),
         data::cases(),
         group::cases(),
+        breach::cases(),
         guard::cases(),
         guard_crun::cases(),
         raw::cases(),

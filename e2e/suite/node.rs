@@ -142,6 +142,14 @@ impl Node {
         fs::write(self.dir.join("config.toml"), text).expect("the node's directory takes files");
     }
 
+    /// Changes our configuration, for the next start.
+    pub(crate) fn configure(&self, from: &str, to: &str) {
+        let file = self.dir.join("config.toml");
+        let text = fs::read_to_string(&file).expect("it was written");
+        assert!(text.contains(from), "{text}");
+        fs::write(file, text.replacen(from, to, 1)).expect("it can be written again");
+    }
+
     /// Starts the CSI driver and waits for its socket.
     pub(crate) fn start_driver(&mut self) {
         let Some(driver) = self.options.driver else {

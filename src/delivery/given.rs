@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::{DeviceNeed, MountNeed, Needs, applying, clash, clean, devices_for};
 use crate::{
     error::{Error, Result},
-    model::Grant,
+    model::{Grant, GrantVolume},
 };
 
 /// What of a container's OCI spec has to do with volumes.
@@ -97,6 +97,32 @@ pub fn check_given(needs: &Needs, spec: &Spec) -> Result<()> {
         .devices
         .iter()
         .try_for_each(|need| check_device(need, spec))
+}
+
+/// Checks that the spec has the mounts of a container of this name as they would be
+/// where `at` says that its volumes are, and something at the place of each device.
+pub fn check_shown(
+    grant: &Grant,
+    container: &str,
+    at: impl Fn(&GrantVolume) -> PathBuf,
+    spec: &Spec,
+) -> Result<()> {
+    check_present(grant, container, spec)?;
+    let mut mounts = Vec::new();
+    for mount in applying(grant, container) {
+        let volume = grant.volumes.iter().find(|v| v.name == mount.volume);
+        let volume = volume.ok_or_else(|| missing(&mount.mount_path))?;
+        mounts.push(MountNeed {
+            destination: mount.mount_path.clone(),
+            source: at(volume),
+            read_only: mount.read_only || volume.access_mode.is_read_only(),
+        });
+    }
+    let needs = Needs {
+        mounts,
+        devices: Vec::new(),
+    };
+    check_given(&needs, spec)
 }
 
 /// The one mount at the destination.

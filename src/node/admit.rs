@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::agent::{Authority, NodeSettings};
+use super::settings::{Authority, NodeSettings};
 use crate::{
     api::{annotation, grant},
     error::{Error, Result},
@@ -20,12 +20,14 @@ pub(super) struct Admitted {
 /// Whether the sandbox or the container asks for volumes. Nothing but a look
 /// into two sorted maps: this is all that a pod which is not ours costs.
 pub(super) fn asks(sandbox: &SandboxView, container: Option<&ContainerView>) -> bool {
-    let has_ours = |annotations: &BTreeMap<String, String>| {
-        let mut from = annotations.range(annotation::PREFIX.to_owned()..);
-        from.next()
-            .is_some_and(|(key, _)| key.starts_with(annotation::PREFIX))
-    };
     has_ours(&sandbox.annotations) || container.is_some_and(|c| has_ours(&c.annotations))
+}
+
+/// Whether annotations of ours are among them.
+pub(super) fn has_ours(annotations: &BTreeMap<String, String>) -> bool {
+    let mut from = annotations.range(annotation::PREFIX.to_owned()..);
+    from.next()
+        .is_some_and(|(key, _)| key.starts_with(annotation::PREFIX))
 }
 
 /// Reads and checks the annotations. None: neither asks for volumes.

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -12,8 +11,9 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Layout, VolumeRecord,
+    VolumeRecord,
     admit::{self, Admitted},
+    breach,
     budget::Budget,
     door::Door,
     health,
@@ -21,69 +21,20 @@ use super::{
     lost,
     proof::Proof,
     records::Records,
+    settings::{Authority, NodeSettings, Ports},
     sweep::Sweep,
     volume::{Shared, Volume, Want},
 };
 use crate::{
-    cri::Cri,
-    csi::{Registry, VolumeStats},
+    csi::VolumeStats,
     delivery::{self, Needs, Shown},
     error::{Error, Result},
     host::durable,
     model::{
-        ContainerView, DnsLabel, Generation, Grant, GrantVolume, NodeName, RuntimeId, SandboxView,
-        Scope, VolumeKey, VolumeMode,
+        ContainerView, DnsLabel, Generation, GrantVolume, RuntimeId, SandboxView, Scope, VolumeKey,
+        VolumeMode,
     },
-    secret::Vault,
-    telemetry::Metrics,
 };
-
-/// The part of the configuration that the node agent needs.
-#[derive(Debug, Clone)]
-pub struct NodeSettings {
-    /// This node's name in grants.
-    pub name: NodeName,
-    /// Where records and mounts lie.
-    pub layout: Layout,
-    /// Namespaces whose unsigned annotations are believed.
-    pub trusted_namespaces: Vec<DnsLabel>,
-    /// The longest wait of one container's creation.
-    pub max_wait: Duration,
-    /// The share of any ten seconds that all waits may take, in percent.
-    pub wait_percent: u8,
-    /// How long a container scope outlives its last member.
-    pub member_grace: Duration,
-    /// How often the sweep runs.
-    pub sweep_interval: Duration,
-    /// How often drivers are asked how much of the volumes is used; zero: never.
-    pub stats_interval: Duration,
-    /// How often it is looked whether what is published is still of use; zero:
-    /// only when a container is created.
-    pub probe_interval: Duration,
-    /// The program `actor-volumes`, for what enters a volume.
-    pub helper: PathBuf,
-}
-
-/// Who knows whether a grant is the current one.
-pub trait Authority: Send + Sync {
-    /// The grant as it stands now, with its contexts; an error if what is
-    /// presented is not it. Called while the runtime waits: it must be quick.
-    fn current(&self, presented: &Grant) -> Result<Grant>;
-}
-
-/// The world that the node agent works with.
-pub struct Ports {
-    /// The CSI drivers.
-    pub drivers: Arc<Registry>,
-    /// The container runtime, to read.
-    pub cri: Cri,
-    /// Who knows whether a grant is the current one.
-    pub authority: Arc<dyn Authority>,
-    /// The secrets of CSI calls.
-    pub vault: Vault,
-    /// Metrics.
-    pub metrics: Arc<Metrics>,
-}
 
 /// A volume of which something is on this node, or may come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +61,10 @@ pub struct Agent {
     pub(super) sweep_now: Notify,
     /// What the runtime's door tells of itself.
     pub(super) door: Mutex<Door>,
+    /// Asks for a look for breaches before its time.
+    pub(super) look_now: Notify,
+    /// What those looks found.
+    pub(super) found: Mutex<breach::Found>,
 }
 
 #[derive(Default)]
@@ -175,11 +130,14 @@ impl Agent {
             index: Mutex::new(index),
             sweep_now: Notify::new(),
             door: Mutex::default(),
+            look_now: Notify::new(),
+            found: Mutex::default(),
         });
         for record in found.records {
             agent.take_up(record);
         }
         tokio::spawn(health::run(Arc::clone(&agent), shutdown.clone()));
+        tokio::spawn(Arc::clone(&agent).look_for_breaches(shutdown.clone()));
         tokio::spawn(Sweep::new(Arc::clone(&agent)).run(shutdown));
         Ok(agent)
     }
@@ -464,6 +422,7 @@ impl Agent {
     pub fn synchronized(&self) {
         self.lock_door().synchronized = true;
         self.sweep_now.notify_one();
+        self.look_now.notify_one();
     }
 
     /// Every generation of the volume up to this one is over on this node.

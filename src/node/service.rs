@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
-use super::{Agent, strays};
+use super::{Agent, Breach, strays};
 use crate::{
     csi::Driver,
     delivery::{self, Spec},
     model::{ContainerView, SandboxView},
     proto::api::{
-        AgentDriver, AgentStatus, CheckContainerRequest, CheckContainerResponse,
+        self, AgentDriver, AgentStatus, CheckContainerRequest, CheckContainerResponse,
         GetAgentStatusRequest, NriStatus, agent_server,
     },
     rpc::status_of,
@@ -103,6 +103,7 @@ impl AgentService {
             held_volumes,
             unreadable: agent.unreadable().into_iter().collect(),
             strays: strays::find(agent).await,
+            breaches: agent.breaches().into_iter().map(breach).collect(),
             no_sight: sight.err().map_or(String::new(), |e| e.full_message()),
         }
     }
@@ -119,6 +120,17 @@ async fn ask(driver: Arc<Driver>) -> AgentDriver {
     AgentDriver {
         name: driver.name().to_string(),
         problem,
+    }
+}
+
+fn breach(found: Breach) -> api::Breach {
+    api::Breach {
+        container_id: found.container,
+        container_name: found.name,
+        sandbox_id: found.sandbox,
+        pod: found.pod,
+        message: found.why,
+        since: found.since.to_string(),
     }
 }
 

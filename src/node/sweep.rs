@@ -120,13 +120,19 @@ mod tests {
 
     fn listing(ready: bool, running: bool) -> Listing {
         let mut listing = Listing::default();
-        listing.sandboxes.insert("s1".into(), Sandbox { ready });
+        listing.sandboxes.insert(
+            "s1".into(),
+            Sandbox {
+                ready,
+                ..Sandbox::default()
+            },
+        );
         listing.containers.insert(
             "c1".into(),
             Container {
                 sandbox: "s1".into(),
                 running,
-                created: false,
+                ..Container::default()
             },
         );
         listing

@@ -57,10 +57,28 @@ pub fn read(bundle: &Path) -> Result<ContainerSpec> {
     parse(&bytes).map_err(|e| e.context(&shown))
 }
 
+/// Reads it out of what a runtime tells of a container through the CRI, when it is
+/// asked for all: ContainerStatus, verbose. None: the runtime does not tell it.
+pub fn of_status(info: &str) -> Result<Option<ContainerSpec>> {
+    #[derive(Deserialize)]
+    struct Info {
+        #[serde(rename = "runtimeSpec")]
+        spec: Option<Raw>,
+    }
+    let info: Info = serde_json::from_str(info).map_err(|e| {
+        Error::invalid("what the runtime tells of the container is not JSON").with_source(e)
+    })?;
+    Ok(info.spec.map(of_interest))
+}
+
 fn parse(bytes: &[u8]) -> Result<ContainerSpec> {
     let raw: Raw = serde_json::from_slice(bytes).map_err(|e| {
         Error::invalid("it is not the JSON of an OCI runtime specification").with_source(e)
     })?;
+    Ok(of_interest(raw))
+}
+
+fn of_interest(raw: Raw) -> ContainerSpec {
     let linux = raw.linux;
     let mount = |m: RawMount| SpecMount {
         destination: m.destination,
@@ -74,13 +92,13 @@ fn parse(bytes: &[u8]) -> Result<ContainerSpec> {
         major: d.major,
         minor: d.minor,
     };
-    Ok(ContainerSpec {
+    ContainerSpec {
         annotations: raw.annotations,
         spec: Spec {
             mounts: raw.mounts.into_iter().map(mount).collect(),
             devices: linux.devices.into_iter().map(device).collect(),
         },
-    })
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -136,6 +154,15 @@ where
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_specification_is_found_in_what_a_runtime_tells() {
+        let info = r#"{"sandboxID":"s","runtimeSpec":{"mounts":[{"destination":"/d","type":"bind","source":"/s"}],"linux":null}}"#;
+        let found = of_status(info).unwrap().unwrap();
+        assert_eq!(found.spec.mounts[0].source, Path::new("/s"));
+        assert!(of_status("{}").unwrap().is_none());
+        assert!(of_status("no JSON").is_err());
+    }
 
     #[test]
     fn mounts_devices_and_annotations_are_read_whatever_stands_beside_them() {

@@ -9,7 +9,7 @@ use tonic::transport::Server;
 
 use super::ports::CountedCalls;
 use crate::{
-    config::Config,
+    config::{Config, OnBreach},
     control::{
         Control, ControlService, NodePort, Settings,
         nodes::{NodeAdminService, Nodes, NodesService},
@@ -291,6 +291,8 @@ fn settings(config: &Config, name: NodeName) -> NodeSettings {
         wait_percent: config.wait.budget_percent,
         member_grace: Duration::from_millis(config.node.member_grace_ms),
         sweep_interval: Duration::from_secs(config.node.sweep_interval_s),
+        breach_interval: Duration::from_secs(config.node.breach_interval_s),
+        stop_breaches: config.node.on_breach == OnBreach::StopSandbox,
         stats_interval: STATS_INTERVAL,
         probe_interval: PROBE_INTERVAL,
         // Also when the file was replaced by a newer one meanwhile.

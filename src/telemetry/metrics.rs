@@ -34,6 +34,8 @@ pub struct Metrics {
     broken: Family<CallNameLabels, Counter>,
     corrupted: Family<DriverLabels, Counter>,
     stuck: Gauge,
+    breaches: Gauge,
+    breached: Counter,
     usage: Usage,
     population: Population,
     before_look: OnceLock<Box<Look>>,
@@ -159,6 +161,18 @@ impl Default for Metrics {
             "Helper processes that hang in the kernel and cannot be killed",
             stuck.clone(),
         );
+        let breaches = Gauge::default();
+        registry.register(
+            "node_containers_without_volumes",
+            "Containers that run without a volume that they ask for",
+            breaches.clone(),
+        );
+        let breached = Counter::default();
+        registry.register(
+            "node_containers_found_without_volumes",
+            "Containers that were found to run without a volume that they ask for",
+            breached.clone(),
+        );
         let nodes: Family<StateLabels, Gauge> = Family::default();
         registry.register(
             "nodes",
@@ -181,6 +195,8 @@ impl Default for Metrics {
             broken,
             corrupted,
             stuck,
+            breaches,
+            breached,
             csi,
             csi_took,
             registry: Mutex::new(registry),
@@ -291,6 +307,16 @@ impl Metrics {
     /// So many more helper processes hang in the kernel.
     pub fn stuck_helpers(&self, more: i64) {
         self.stuck.inc_by(more);
+    }
+
+    /// So many containers run without a volume that they ask for.
+    pub fn breaches(&self, now: usize) {
+        self.breaches.set(i64::try_from(now).unwrap_or(i64::MAX));
+    }
+
+    /// One more was found.
+    pub fn breach(&self) {
+        self.breached.inc();
     }
 
     /// How full the volumes of actors are.

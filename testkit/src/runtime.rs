@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The listing half of a container runtime: a CRI server that lists what a test
-//! says is there.
+//! says is there, tells how containers were made, and stops sandboxes.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +23,14 @@ pub struct Lists {
     pub sandboxes: BTreeMap<String, bool>,
     /// Container id → (sandbox id, state).
     pub containers: BTreeMap<String, (String, ContainerState)>,
+    /// Sandbox id → the pod's namespace, name and annotations.
+    pub pods: BTreeMap<String, (String, String, BTreeMap<String, String>)>,
+    /// Container id → its name, and the OCI specification that it was made by.
+    pub specs: BTreeMap<String, (String, serde_json::Value)>,
+    /// How often each container was asked for its specification.
+    pub asked: BTreeMap<String, u32>,
+    /// Sandboxes that were stopped.
+    pub stopped: Vec<String>,
     /// Whether every call fails.
     pub down: bool,
 }
@@ -50,8 +58,8 @@ impl ListedRuntime {
     }
 
     /// Changes what is listed.
-    pub fn set(&self, change: impl FnOnce(&mut Lists)) {
-        change(&mut self.lists.lock().unwrap_or_else(PoisonError::into_inner));
+    pub fn set<T>(&self, change: impl FnOnce(&mut Lists) -> T) -> T {
+        change(&mut self.lists.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -64,12 +72,12 @@ impl Drop for ListedRuntime {
 struct Service(Arc<Mutex<Lists>>);
 
 impl Service {
-    fn read<T>(&self, get: impl FnOnce(&Lists) -> T) -> Answer<T> {
-        let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn read<T>(&self, get: impl FnOnce(&mut Lists) -> T) -> Answer<T> {
+        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lists.down {
             return Err(Status::unavailable("the runtime is down"));
         }
-        Ok(Response::new(get(&lists)))
+        Ok(Response::new(get(&mut lists)))
     }
 }
 
@@ -87,10 +95,20 @@ impl runtime_service_server::RuntimeService for Service {
             items: lists
                 .sandboxes
                 .iter()
-                .map(|(id, ready)| PodSandbox {
-                    id: id.clone(),
-                    state: i32::from(!ready),
-                    ..PodSandbox::default()
+                .map(|(id, ready)| {
+                    let (namespace, name, annotations) =
+                        lists.pods.get(id).cloned().unwrap_or_default();
+                    PodSandbox {
+                        id: id.clone(),
+                        metadata: Some(PodSandboxMetadata {
+                            namespace,
+                            name,
+                            ..PodSandboxMetadata::default()
+                        }),
+                        annotations: annotations.into_iter().collect(),
+                        state: i32::from(!ready),
+                        ..PodSandbox::default()
+                    }
                 })
                 .collect(),
         })
@@ -107,6 +125,10 @@ impl runtime_service_server::RuntimeService for Service {
                 .map(|(id, (sandbox, state))| Container {
                     id: id.clone(),
                     pod_sandbox_id: sandbox.clone(),
+                    metadata: lists.specs.get(id).map(|(name, _)| ContainerMetadata {
+                        name: name.clone(),
+                        ..ContainerMetadata::default()
+                    }),
                     state: (*state).into(),
                     ..Container::default()
                 })
@@ -125,9 +147,17 @@ impl runtime_service_server::RuntimeService for Service {
     }
     async fn stop_pod_sandbox(
         &self,
-        _: Request<StopPodSandboxRequest>,
+        request: Request<StopPodSandboxRequest>,
     ) -> Answer<StopPodSandboxResponse> {
-        not_served()
+        let sandbox = request.into_inner().pod_sandbox_id;
+        self.read(|lists| {
+            lists.containers.retain(|_, (of, _)| *of != sandbox);
+            if let Some(ready) = lists.sandboxes.get_mut(&sandbox) {
+                *ready = false;
+            }
+            lists.stopped.push(sandbox);
+            StopPodSandboxResponse {}
+        })
     }
     async fn remove_pod_sandbox(
         &self,
@@ -167,9 +197,22 @@ impl runtime_service_server::RuntimeService for Service {
     }
     async fn container_status(
         &self,
-        _: Request<ContainerStatusRequest>,
+        request: Request<ContainerStatusRequest>,
     ) -> Answer<ContainerStatusResponse> {
-        not_served()
+        let request = request.into_inner();
+        let id = request.container_id;
+        let answer = self.read(|lists| {
+            *lists.asked.entry(id.clone()).or_default() += 1;
+            let (_, spec) = lists.specs.get(&id)?;
+            let info = serde_json::json!({"sandboxID": "", "runtimeSpec": spec});
+            let info = [("info".to_owned(), info.to_string())];
+            Some(ContainerStatusResponse {
+                info: info.into_iter().filter(|_| request.verbose).collect(),
+                ..ContainerStatusResponse::default()
+            })
+        })?;
+        let missing = || Status::not_found(format!("no container {id}"));
+        answer.into_inner().map(Response::new).ok_or_else(missing)
     }
     async fn exec_sync(&self, _: Request<ExecSyncRequest>) -> Answer<ExecSyncResponse> {
         not_served()

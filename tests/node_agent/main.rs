@@ -5,6 +5,7 @@
 
 mod asked;
 mod block;
+mod breach;
 mod codes;
 mod group;
 mod life;

@@ -49,6 +49,7 @@ pub(crate) struct Setup {
     pub(crate) read_only: bool,
     pub(crate) probe_interval: Duration,
     pub(crate) stats_interval: Duration,
+    pub(crate) stop_breaches: bool,
 }
 
 impl Default for Setup {
@@ -62,6 +63,7 @@ impl Default for Setup {
             read_only: false,
             probe_interval: Duration::ZERO,
             stats_interval: Duration::ZERO,
+            stop_breaches: false,
         }
     }
 }
@@ -183,6 +185,8 @@ impl Node {
             wait_percent: 100,
             member_grace: Duration::from_millis(200),
             sweep_interval: Duration::from_millis(200),
+            breach_interval: Duration::from_millis(200),
+            stop_breaches: setup.stop_breaches,
             stats_interval: setup.stats_interval,
             probe_interval: setup.probe_interval,
             helper: env!("CARGO_BIN_EXE_actor-volumes").into(),

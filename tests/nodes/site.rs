@@ -266,6 +266,8 @@ impl Site {
                 wait_percent: 100,
                 member_grace: Duration::from_millis(200),
                 sweep_interval: Duration::from_millis(300),
+                breach_interval: Duration::from_millis(300),
+                stop_breaches: false,
                 stats_interval: Duration::ZERO,
                 probe_interval: Duration::ZERO,
                 helper: env!("CARGO_BIN_EXE_actor-volumes").into(),

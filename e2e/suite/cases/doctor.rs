@@ -30,7 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// The worst level of each check, and the exit status.
-fn doctor(node: &Node) -> (BTreeMap<String, String>, i32) {
+pub(super) fn doctor(node: &Node) -> (BTreeMap<String, String>, i32) {
     let output = Command::new("timeout")
         .args(["--signal", "KILL", "60"])
         .arg(actor_volumes().get_program())

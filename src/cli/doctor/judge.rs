@@ -2,7 +2,10 @@
 //! What is to be said about what was seen. Pure.
 
 use super::{Facts, Finding, Level, Place};
-use crate::{error::Result, proto::api::AgentStatus};
+use crate::{
+    error::Result,
+    proto::api::{self, AgentStatus},
+};
 
 /// Of the runtime's request timeout, what the plugin leaves unused.
 const SHARE_OF_TIMEOUT: u64 = 75;
@@ -23,6 +26,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     findings.push(mount_root(facts));
     findings.push(state_dir(facts));
     findings.push(sight(facts));
+    findings.extend(breaches(facts));
     findings.extend(left_overs(facts));
     findings
 }
@@ -46,6 +50,30 @@ fn warn(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
 
 fn fail(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
     found(check, Level::Fail, message, fix)
+}
+
+/// Containers that run without their volumes.
+fn breaches(facts: &Facts) -> Vec<Finding> {
+    let Some(status) = status(facts) else {
+        return Vec::new();
+    };
+    if status.breaches.is_empty() {
+        return vec![ok(
+            "containers",
+            "no container is known to run without a volume that it asks for",
+        )];
+    }
+    let one = |breach: &api::Breach| {
+        fail(
+            "containers",
+            format!(
+                "container {} of pod {} runs without a volume that it asks for, seen since {}: {}",
+                breach.container_name, breach.pod, breach.since, breach.message
+            ),
+            "stop the pod; then see to the guard, which does not let it come to this",
+        )
+    };
+    status.breaches.iter().map(one).collect()
 }
 
 fn status(facts: &Facts) -> Option<&AgentStatus> {
