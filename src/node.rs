@@ -12,6 +12,7 @@ mod breach;
 mod budget;
 mod check;
 mod door;
+mod drain;
 mod expand;
 mod health;
 mod helper;

@@ -9,6 +9,6 @@ pub mod line;
 mod status;
 
 pub use admin::AdminClient;
-pub use agent::{agent_status, check_container};
+pub use agent::{agent_status, check_container, set_draining};
 pub use client::{Client, Watch};
 pub use status::{error_of, status_of};

@@ -5,6 +5,7 @@ mod doctor;
 mod guard;
 mod helper;
 mod node;
+mod own;
 mod parts;
 mod ports;
 mod serve;

@@ -6,6 +6,7 @@ mod breach;
 mod data;
 mod delete;
 mod doctor;
+mod drain;
 mod driver_down;
 mod group;
 mod guard;
@@ -41,6 +42,7 @@ pub(crate) fn all() -> Vec<Case> {
         pace::cases(),
         driver_down::cases(),
         doctor::cases(),
+        drain::cases(),
         restart::cases(),
         late::cases(),
         many::cases(),

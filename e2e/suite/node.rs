@@ -173,13 +173,29 @@ impl Node {
     /// Starts our daemon and waits until it serves and the runtime knows it.
     pub(crate) fn start_serve(&mut self) {
         let before = self.connections();
+        self.serve = Some(self.one_more_serve("serve"));
+        until_true("actor-volumes serve answers", SOON, || {
+            self.av(&["actor", "ls"]).is_ok()
+        });
+        self.wait_for_plugin(before);
+    }
+
+    /// A daemon of ours on the same directories, with a log of this name.
+    pub(crate) fn one_more_serve(&self, name: &'static str) -> Daemon {
         let mut command = actor_volumes();
         command
             .args(["serve", "--config"])
             .arg(self.dir.join("config.toml"))
             .env("RUST_BACKTRACE", "1");
-        self.serve = Some(Daemon::start("serve", &mut command, &self.log("serve")));
-        until_true("actor-volumes serve answers", SOON, || {
+        Daemon::start(name, &mut command, &self.log(name))
+    }
+
+    /// The daemon, if it is one, ends by this; the next one is in its place.
+    pub(crate) fn replace_serve(&mut self, next: Daemon, end: impl FnOnce(Option<Daemon>)) {
+        let before = self.connections();
+        end(self.serve.take());
+        self.serve = Some(next);
+        until_true("the next daemon answers", SOON, || {
             self.av(&["actor", "ls"]).is_ok()
         });
         self.wait_for_plugin(before);

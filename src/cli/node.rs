@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `node`: the daemon of a node without a verb, else verbs of nodes.
 
+mod drain;
 mod fence;
 mod ls;
 mod reset;
@@ -43,6 +44,15 @@ pub enum Verb {
     ///
     /// Example: actor-volumes node fence node-a --confirm-off
     Fence(fence::Fence),
+    /// Empty this host: no volume is published for new pods; to be run on the node.
+    ///
+    /// What runs goes on: stop the pods, or suspend the actors. It is so until
+    /// `node uncordon`, also after a restart.
+    ///
+    /// Example: actor-volumes node drain --wait --timeout 10m
+    Drain(drain::Drain),
+    /// Let this host take pods with volumes again.
+    Uncordon(drain::Uncordon),
     /// Accept a node that lost its state directory.
     ///
     /// Make sure first that nothing of what it held runs there: a reboot does that.
@@ -59,14 +69,16 @@ struct Named {
 }
 
 impl Verb {
-    /// Runs it against the control plane at this socket.
+    /// Runs it against the control plane, or the node agent, at this socket.
     pub async fn run(self, socket: &Path) -> Result<()> {
-        let client = AdminClient::connect(socket).await?;
+        let client = || AdminClient::connect(socket);
         match self {
-            Self::Ls(verb) => verb.run(client).await,
-            Self::Show(verb) => verb.run(client).await,
-            Self::Fence(verb) => verb.run(client).await,
-            Self::Reset(verb) => verb.run(client).await,
+            Self::Ls(verb) => verb.run(client().await?).await,
+            Self::Show(verb) => verb.run(client().await?).await,
+            Self::Fence(verb) => verb.run(client().await?).await,
+            Self::Reset(verb) => verb.run(client().await?).await,
+            Self::Drain(verb) => verb.run(socket).await,
+            Self::Uncordon(verb) => verb.run(socket).await,
         }
     }
 }

@@ -16,6 +16,7 @@ use super::{
     breach,
     budget::Budget,
     door::Door,
+    drain::Drain,
     health,
     helper::Helpers,
     lost,
@@ -61,6 +62,8 @@ pub struct Agent {
     pub(super) sweep_now: Notify,
     /// What the runtime's door tells of itself.
     pub(super) door: Mutex<Door>,
+    /// Whether it is being emptied.
+    pub(super) drain: Drain,
     /// Asks for a look for breaches before its time.
     pub(super) look_now: Notify,
     /// What those looks found.
@@ -121,7 +124,9 @@ impl Agent {
             );
             index.unreadable.insert(hash, error.full_message());
         }
+        let drain = Drain::of(settings.layout.state_dir());
         let agent = Arc::new(Self {
+            drain,
             budget: Budget::new(settings.wait_percent, Instant::now()),
             runtime: shared.runtime.clone(),
             settings,
@@ -136,6 +141,7 @@ impl Agent {
         for record in found.records {
             agent.take_up(record);
         }
+        agent.shared.metrics.draining(agent.is_draining());
         tokio::spawn(health::run(Arc::clone(&agent), shutdown.clone()));
         tokio::spawn(Arc::clone(&agent).look_for_breaches(shutdown.clone()));
         tokio::spawn(Sweep::new(Arc::clone(&agent)).run(shutdown));
@@ -349,6 +355,7 @@ impl Agent {
         member: Option<&str>,
     ) -> Result<Arc<Volume>> {
         let key = grant.key();
+        self.check_drain(&key, &admitted.scope).await?;
         let volume = self.volume(&key)?;
         self.index()
             .sandboxes

@@ -8,6 +8,7 @@ use crate::model::{Scope, VolumeKey};
 /// Where things lie on the host.
 #[derive(Debug, Clone)]
 pub struct Layout {
+    state_dir: PathBuf,
     records: PathBuf,
     mount_root: PathBuf,
 }
@@ -16,9 +17,15 @@ impl Layout {
     /// `<state>/records` and the mount root, which is outside the state.
     pub fn new(state_dir: &Path, mount_root: &Path) -> Self {
         Self {
+            state_dir: state_dir.into(),
             records: state_dir.join("records"),
             mount_root: mount_root.into(),
         }
+    }
+
+    /// What is kept of this node.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// The directory of the records.

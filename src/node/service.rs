@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
-use super::{Agent, Breach, strays};
+use super::{Agent, Breach, Holding, strays};
 use crate::{
     csi::Driver,
     delivery::{self, Spec},
@@ -63,6 +63,21 @@ impl agent_server::Agent for AgentService {
         Ok(Response::new(CheckContainerResponse {}))
     }
 
+    async fn set_draining(
+        &self,
+        request: Request<api::SetDrainingRequest>,
+    ) -> Result<Response<api::DrainStatus>, Status> {
+        let draining = request.into_inner().draining;
+        let set = self.agent.set_draining(draining).await;
+        set.map_err(|e| status_of(&e))?;
+        let blockers = self.agent.blockers().await.into_iter();
+        Ok(Response::new(api::DrainStatus {
+            node: self.agent.settings.name.to_string(),
+            draining,
+            blockers: blockers.map(blocker).collect(),
+        }))
+    }
+
     async fn get_agent_status(
         &self,
         _: Request<GetAgentStatusRequest>,
@@ -103,6 +118,7 @@ impl AgentService {
             held_volumes,
             unreadable: agent.unreadable().into_iter().collect(),
             strays: strays::find(agent).await,
+            draining: agent.is_draining(),
             breaches: agent.breaches().into_iter().map(breach).collect(),
             no_sight: sight.err().map_or(String::new(), |e| e.full_message()),
         }
@@ -120,6 +136,14 @@ async fn ask(driver: Arc<Driver>) -> AgentDriver {
     AgentDriver {
         name: driver.name().to_string(),
         problem,
+    }
+}
+
+fn blocker(holding: Holding) -> api::Blocker {
+    api::Blocker {
+        driver: holding.key.driver.to_string(),
+        volume_id: holding.key.volume_id,
+        held_by: holding.held_by.unwrap_or_default(),
     }
 }
 

@@ -47,6 +47,25 @@ pub async fn agent_status(socket: &Path, within: Duration) -> Result<api::AgentS
     in_time(socket, within, asking).await
 }
 
+/// Begins to empty the node of the agent at this socket, or ends that. Gives what is
+/// left on it.
+pub async fn set_draining(
+    socket: &Path,
+    within: Duration,
+    draining: bool,
+) -> Result<api::DrainStatus> {
+    let asking = async {
+        let channel = transport::connect(socket, within).await?;
+        let mut request = Request::new(api::SetDrainingRequest { draining });
+        request.set_timeout(within + GRACE);
+        let answer = Inner::new(channel).set_draining(request).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| error_of(&status))
+    };
+    in_time(socket, within, asking).await
+}
+
 /// A server that was stopped still accepts connections: the wait has an end.
 async fn in_time<T>(
     socket: &Path,

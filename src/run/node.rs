@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::parts::{Base, make_dirs, stop_on_signals};
+use super::{
+    own::own,
+    parts::{Base, stop_on_signals},
+};
 use crate::{
     config::Config,
     error::{Error, Result},
@@ -27,8 +30,10 @@ pub(super) async fn node(mut config: Config, endpoint: Option<String>) -> Result
     let endpoint = control.endpoint()?;
     let shutdown = CancellationToken::new();
     stop_on_signals(&shutdown)?;
-    make_dirs(&config)?;
-    // It also keeps a second daemon off the same directories.
+    // Held until the end, so that there is one daemon at a time.
+    let Some(_locks) = own(&config, &shutdown).await? else {
+        return Ok(());
+    };
     let incoming = transport::bind(&config.socket()).await?;
     let base = Base::new(config, shutdown)?;
     let word = Arc::new(Word::new(format!(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the daemons are put together from.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{signal::unix::SignalKind, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use crate::{
     cri::Cri,
     csi::{DriverConfig, Registry, discovery::Discovery},
     error::{Error, Result},
-    host::{durable, process},
+    host::process,
     model::NodeName,
     node::{Agent, AgentService, Authority, Layout, NodeSettings, Ports},
     nri::{self, SessionConfig, Status},
@@ -55,9 +55,7 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// Makes the directories, and listens for signals. `incoming` of the daemon's
-    /// socket is bound by the caller before: a second daemon on the same
-    /// directories ends there.
+    /// The parts of a daemon whose directories are its own.
     pub(super) fn new(config: Config, shutdown: CancellationToken) -> Result<Self> {
         let name = node_name(&config)?;
         let metrics = Arc::new(Metrics::default());
@@ -242,19 +240,6 @@ impl Base {
         }
         Ok(())
     }
-}
-
-/// Makes the directories of a daemon.
-pub(super) fn make_dirs(config: &Config) -> Result<()> {
-    for dir in [&config.node.state_dir, &config.node.run_dir] {
-        make_dir(dir)?;
-    }
-    Ok(())
-}
-
-fn make_dir(dir: &Path) -> Result<()> {
-    durable::make_dir(dir)
-        .map_err(|e| Error::internal(format!("cannot make {}", dir.display())).with_source(e))
 }
 
 fn node_name(config: &Config) -> Result<NodeName> {

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    parts::{Base, make_dirs, stop_on_signals},
+    own::own,
+    parts::{Base, stop_on_signals},
     ports::{CurrentWord, LocalNode},
 };
 use crate::{
@@ -21,8 +22,10 @@ use crate::{
 pub(super) async fn serve(config: Config) -> Result<()> {
     let shutdown = CancellationToken::new();
     stop_on_signals(&shutdown)?;
-    make_dirs(&config)?;
-    // The socket comes first: a second daemon on the same directories ends here.
+    // Held until the end, so that there is one daemon at a time.
+    let Some(_locks) = own(&config, &shutdown).await? else {
+        return Ok(());
+    };
     let incoming = transport::bind(&config.socket()).await?;
     let base = Base::new(config, shutdown)?;
     let local = Arc::new(LocalNode {
@@ -54,7 +57,9 @@ pub(super) async fn control(config: Config) -> Result<()> {
     }
     let shutdown = CancellationToken::new();
     stop_on_signals(&shutdown)?;
-    make_dirs(&config)?;
+    let Some(_locks) = own(&config, &shutdown).await? else {
+        return Ok(());
+    };
     let incoming = transport::bind(&config.socket()).await?;
     let base = Base::new(config, shutdown)?;
     let (control, nodes) = base.control(None).await?;

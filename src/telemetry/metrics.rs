@@ -34,6 +34,7 @@ pub struct Metrics {
     broken: Family<CallNameLabels, Counter>,
     corrupted: Family<DriverLabels, Counter>,
     stuck: Gauge,
+    draining: Gauge,
     breaches: Gauge,
     breached: Counter,
     usage: Usage,
@@ -161,6 +162,12 @@ impl Default for Metrics {
             "Helper processes that hang in the kernel and cannot be killed",
             stuck.clone(),
         );
+        let draining = Gauge::default();
+        registry.register(
+            "node_draining",
+            "Whether the node takes no new pods with volumes",
+            draining.clone(),
+        );
         let breaches = Gauge::default();
         registry.register(
             "node_containers_without_volumes",
@@ -195,6 +202,7 @@ impl Default for Metrics {
             broken,
             corrupted,
             stuck,
+            draining,
             breaches,
             breached,
             csi,
@@ -307,6 +315,11 @@ impl Metrics {
     /// So many more helper processes hang in the kernel.
     pub fn stuck_helpers(&self, more: i64) {
         self.stuck.inc_by(more);
+    }
+
+    /// Whether the node is being emptied.
+    pub fn draining(&self, is: bool) {
+        self.draining.set(is.into());
     }
 
     /// So many containers run without a volume that they ask for.

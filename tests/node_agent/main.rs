@@ -7,6 +7,7 @@ mod asked;
 mod block;
 mod breach;
 mod codes;
+mod drain;
 mod group;
 mod life;
 mod node;

@@ -18,7 +18,59 @@ pub(crate) fn cases() -> Vec<Case> {
         Driver::Local,
         our_daemon_killed_while_an_actor_runs_takes_over_where_it_was,
     ));
+    let name = "a_second_daemon_waits_for_the_end_of_the_first_and_goes_on_where_it_was";
+    cases.push(Case::new(name, Driver::Local, a_second_daemon_waits).guarded());
     cases
+}
+
+/// As in a rolling update, where the next pod starts before the last one ends.
+fn a_second_daemon_waits(node: &mut Node) {
+    prepare(node);
+    for actor in ["a", "b", "c"] {
+        create(node, actor, SHARED);
+    }
+    let annotations = node.resume("a");
+    let (pod, agent) = node.run_agent(&annotations);
+    node.sh(&agent, "echo first > /my-data/f");
+    let mounts = node.held_mounts();
+    let mut others = vec![(pod, agent)];
+    for (actor, name, killed) in [("b", "serve-2", true), ("c", "serve-3", false)] {
+        let let_in = node.connections();
+        let second = node.one_more_serve(name);
+        until_true("the second daemon says that it waits", SOON, || {
+            let log = std::fs::read_to_string(node.log(name)).unwrap_or_default();
+            log.contains("waiting for its end")
+        });
+        // It is not known to the runtime, and the first one works as before.
+        assert_eq!(node.connections(), let_in);
+        let annotations = node.resume(actor);
+        let (pod, agent) = node.run_agent(&annotations);
+        node.sh(&agent, "echo first > /my-data/f");
+        node.replace_serve(second, |first| {
+            let mut first = first.expect("it runs");
+            assert!(first.is_running(), "two at a time");
+            if !killed {
+                let status = first.terminate(SOON).expect("it ends on SIGTERM");
+                assert!(status.success(), "{status}");
+            }
+        });
+        others.push((pod, agent));
+    }
+    assert!(mounts.iter().all(|m| node.held_mounts().contains(m)));
+    for (pod, agent) in &others {
+        node.sh(
+            agent,
+            "grep -q first /my-data/f && echo second > /my-data/f",
+        );
+        node.remove_pod(pod);
+    }
+    for actor in ["a", "b", "c"] {
+        node.suspend(actor);
+    }
+    let annotations = node.resume("a");
+    let (pod, agent) = node.run_agent(&annotations);
+    assert_eq!(node.sh(&agent, "cat /my-data/f"), "second");
+    node.remove_pod(&pod);
 }
 
 pub(super) fn on(driver: Driver, prefix: &str) -> Vec<Case> {

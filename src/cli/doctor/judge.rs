@@ -82,6 +82,14 @@ fn status(facts: &Facts) -> Option<&AgentStatus> {
 
 fn daemon(facts: &Facts) -> Finding {
     match &facts.daemon {
+        Ok(status) if status.draining => warn(
+            "daemon",
+            format!(
+                "the node {} is being drained: it takes no new pods with volumes",
+                status.node
+            ),
+            "`actor-volumes node uncordon` when it is to take them again",
+        ),
         Ok(status) => ok(
             "daemon",
             format!(

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The directories of a daemon: one has them at a time. A second one, as of a
+//! rolling update, waits for the end of the first, whatever it dies of, and goes
+//! on from what is on disk.
+
+use std::{path::Path, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    error::{Error, Result},
+    host::{
+        durable,
+        lock::{self, DirLock, Locked},
+    },
+};
+
+/// How often it is tried.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often it is said that it waits.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// Makes the directories and waits until they are this daemon's own. None: the
+/// shutdown came first.
+pub(super) async fn own(
+    config: &Config,
+    shutdown: &CancellationToken,
+) -> Result<Option<Vec<DirLock>>> {
+    let mut locks = Vec::new();
+    let mut dirs = vec![&config.node.state_dir, &config.node.run_dir];
+    dirs.sort();
+    dirs.dedup();
+    for dir in dirs {
+        durable::make_dir(dir).map_err(|e| {
+            Error::internal(format!("cannot make {}", dir.display())).with_source(e)
+        })?;
+        match shutdown.run_until_cancelled(lock_when_free(dir)).await {
+            Some(lock) => locks.push(lock?),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(locks))
+}
+
+async fn lock_when_free(dir: &Path) -> Result<DirLock> {
+    let mut said: Option<tokio::time::Instant> = None;
+    loop {
+        let found = lock::try_lock(dir).map_err(|e| {
+            Error::internal(format!("cannot lock {}", dir.join("lock").display())).with_source(e)
+        })?;
+        let holder = match found {
+            Locked::Ours(lock) => {
+                if said.is_some() {
+                    tracing::info!(dir = %dir.display(), "the other daemon has ended");
+                }
+                return Ok(lock);
+            }
+            Locked::Held(holder) => holder,
+        };
+        if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
+            said = Some(tokio::time::Instant::now());
+            tracing::warn!(
+                dir = %dir.display(),
+                pid = holder,
+                "another actor-volumes daemon has this directory: waiting for its end"
+            );
+        }
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
+}
