@@ -11,4 +11,5 @@ pub mod mount;
 pub mod mountinfo;
 pub mod place;
 pub mod process;
+pub mod reach;
 pub mod tree;

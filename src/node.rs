@@ -25,6 +25,7 @@ mod record;
 mod records;
 mod service;
 mod settings;
+mod sight;
 mod stats;
 mod strays;
 mod sweep;

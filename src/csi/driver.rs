@@ -182,7 +182,7 @@ impl Driver {
     }
 
     /// The path as the driver sees it.
-    pub(super) fn map_path(&self, path: &Path) -> PathBuf {
+    pub fn map_path(&self, path: &Path) -> PathBuf {
         match &self.mount_root {
             Some((ours, theirs)) => match path.strip_prefix(ours) {
                 Ok(below) => theirs.join(below),

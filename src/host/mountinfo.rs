@@ -31,6 +31,12 @@ pub struct Mount {
     pub mount_point: PathBuf,
     /// The type of its file system, such as `ext4`.
     pub fs_type: String,
+    /// The peer group that it is in: what is mounted below one peer is mounted
+    /// below all (mount_namespaces(7)).
+    pub shared: Option<u64>,
+    /// The peer groups whose mounts it receives: its master, and the nearest one
+    /// that this process can see.
+    pub masters: Vec<u64>,
 }
 
 impl Identity {
@@ -49,6 +55,14 @@ pub fn own() -> io::Result<Vec<Mount>> {
 /// through one open file.
 pub fn read(path: &Path) -> io::Result<Vec<Mount>> {
     Ok(parse(&std::fs::read(path)?))
+}
+
+/// The mount that a path is on: the topmost one at it or above. None: the table
+/// has no root.
+pub fn home<'t>(table: &'t [Mount], path: &Path) -> Option<&'t Mount> {
+    let above = table.iter().filter(|m| path.starts_with(&m.mount_point));
+    // Of mounts at one path the last is on top.
+    above.max_by_key(|m| m.mount_point.as_os_str().len())
 }
 
 /// What the directory itself shows, apart from anything mounted at it: the
@@ -82,13 +96,26 @@ fn line(line: &[u8]) -> Option<Mount> {
     if root.as_os_str().is_empty() || mount_point.as_os_str().is_empty() {
         return None;
     }
-    // Optional fields end with a dash, and the type follows.
-    let fs_type = text(fields.skip_while(|f| *f != b"-").nth(1)?)?;
+    let (mut shared, mut masters) = (None, Vec::new());
+    // Optional fields, after the options, end with a dash.
+    for field in fields.by_ref().skip(1) {
+        if field == b"-" {
+            break;
+        }
+        let field = text(field)?;
+        match field.split_once(':') {
+            Some(("shared", group)) => shared = group.parse().ok(),
+            Some(("master" | "propagate_from", group)) => masters.extend(group.parse::<u64>()),
+            _ => {}
+        }
+    }
     Some(Mount {
         id,
         identity: Identity { device, root },
         mount_point,
-        fs_type,
+        fs_type: text(fields.next()?)?,
+        shared,
+        masters,
     })
 }
 
@@ -128,6 +155,12 @@ mod tests {
         assert_eq!(mounts[0].id, 36);
         assert_eq!(mounts[0].fs_type, "ext3");
         assert_eq!(mounts[1].mount_point, Path::new("/a b"));
+        let groups = |m: &Mount| (m.shared, m.masters.clone());
+        assert_eq!(groups(&mounts[0]), (None, vec![1]));
+        assert_eq!(groups(&mounts[1]), (None, vec![]));
+        let both =
+            parse(b"1 0 8:1 / / rw shared:7 master:8 propagate_from:9 unbindable - ext4 a rw\n");
+        assert_eq!(groups(&both[0]), (Some(7), vec![8, 9]));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 use std::{io, path::Path};
 
+use super::mountinfo::{self, Mount};
+
 /// What the mount below a directory is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -17,28 +19,15 @@ pub struct Place {
 /// it.
 pub fn of(directory: &Path) -> io::Result<Place> {
     directory.metadata()?;
-    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    find(&table, directory)
+    find(&mountinfo::own()?, directory)
         .ok_or_else(|| io::Error::other("/proc/self/mountinfo names no mount of this directory"))
 }
 
-/// Of mounts at one path the last is on top.
-fn find(table: &str, directory: &Path) -> Option<Place> {
-    let home = table
-        .lines()
-        .filter_map(|line| {
-            let point = line.split(' ').nth(4)?;
-            directory.starts_with(point).then_some((point.len(), line))
-        })
-        .max_by_key(|(length, _)| *length)?
-        .1;
-    let (mount, file_system) = home.split_once(" - ")?;
-    let optional = mount.split(' ').skip(6);
+fn find(table: &[Mount], directory: &Path) -> Option<Place> {
+    let home = mountinfo::home(table, directory)?;
     Some(Place {
-        fs_type: file_system.split(' ').next()?.to_owned(),
-        propagates: optional
-            .into_iter()
-            .any(|f| f.starts_with("shared:") || f.starts_with("master:")),
+        fs_type: home.fs_type.clone(),
+        propagates: home.shared.is_some() || !home.masters.is_empty(),
     })
 }
 
@@ -58,7 +47,7 @@ mod tests {
             ("/m/y", "tmpfs", true),
             ("/p", "btrfs", false),
         ] {
-            let found = find(table, Path::new(at)).unwrap();
+            let found = find(&mountinfo::parse(table.as_bytes()), Path::new(at)).unwrap();
             assert_eq!(
                 (found.fs_type.as_str(), found.propagates),
                 (fs_type, propagates)

@@ -107,7 +107,7 @@ impl Agent {
             layout: settings.layout.clone(),
             records,
             drivers: ports.drivers,
-            proof: Proof::new(&ports.cri),
+            proof: Proof::new(&ports.cri, root),
             runtime: ports.cri.runtime_id()?,
             cri: ports.cri,
             helpers: Helpers::new(settings.helper.clone(), Arc::clone(&ports.metrics)),

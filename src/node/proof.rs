@@ -5,14 +5,14 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use super::together::Together;
+use super::{
+    sight::{self, Maker, Sight},
+    together::Together,
+};
 use crate::{
     cri::{Cri, Listing},
     error::{Error, Result},
@@ -22,7 +22,6 @@ use crate::{
         holders::{self, Holder, Query},
         mount,
         mountinfo::{self, Identity, Mount},
-        process,
     },
 };
 
@@ -31,8 +30,7 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Looks at the host and the runtime on behalf of the workers.
 pub struct Proof {
-    runtime_socket: PathBuf,
-    sight: Arc<AtomicBool>,
+    sight: Arc<Sight>,
     holders: Together<Holding, Option<Holder>>,
     listings: Together<(), Arc<Listing>>,
 }
@@ -45,14 +43,13 @@ struct Holding {
 }
 
 impl Proof {
-    /// `cri` tells whose processes must be in sight.
-    pub fn new(cri: &Cri) -> Self {
-        let sight = Arc::new(AtomicBool::new(false));
-        let (seen, runtime, cri) = (Arc::clone(&sight), cri.socket().to_owned(), cri.clone());
+    /// `cri` tells whose processes must be in sight; `mount_root` where mounts must.
+    pub fn new(cri: &Cri, mount_root: &Path) -> Self {
+        let sight = Arc::new(Sight::new(cri.socket().into(), mount_root.into()));
+        let (seen, cri) = (Arc::clone(&sight), cri.clone());
         Self {
-            runtime_socket: runtime.clone(),
             sight,
-            holders: Together::new(move |asked| find(asked, Arc::clone(&seen), runtime.clone())),
+            holders: Together::new(move |asked| find(asked, Arc::clone(&seen))),
             listings: Together::new(move |asked: Vec<()>| {
                 let cri = cri.clone();
                 async move {
@@ -88,8 +85,18 @@ impl Proof {
 
     /// Whether the runtime's processes are in sight: an error says why not.
     pub async fn sight(&self) -> Result<()> {
-        let (sight, runtime) = (Arc::clone(&self.sight), self.runtime_socket.clone());
-        look("the runtime's socket", move || in_sight(&sight, &runtime)).await?
+        let sight = Arc::clone(&self.sight);
+        look("the runtime's socket", move || sight.processes()).await?
+    }
+
+    /// Whether what the driver mounts appears here and to the runtime: an error
+    /// says why not.
+    pub(super) async fn sight_of(&self, driver: Option<Maker>) -> Result<()> {
+        let sight = Arc::clone(&self.sight);
+        look("the mounts of the driver and the runtime", move || {
+            sight.mounts(driver.as_ref())
+        })
+        .await?
     }
 
     /// Who uses the block device: no mount shows it. None: nobody does.
@@ -99,10 +106,10 @@ impl Proof {
         containers: Vec<String>,
         driver: Option<PathBuf>,
     ) -> Result<Option<Holder>> {
-        let (sight, runtime) = (Arc::clone(&self.sight), self.runtime_socket.clone());
+        let sight = Arc::clone(&self.sight);
         look("the processes in /proc", move || {
-            in_sight(&sight, &runtime)?;
-            let driver = driver.and_then(|socket| pid_of(&socket));
+            sight.processes()?;
+            let driver = driver.and_then(|socket| sight::pid_of(&socket));
             device::holder(device, driver.as_slice(), &containers).map_err(|e| unseen(&e))
         })
         .await?
@@ -115,18 +122,16 @@ fn unseen(cause: &io::Error) -> Error {
     ))
 }
 
-async fn find(
-    asked: Vec<Holding>,
-    sight: Arc<AtomicBool>,
-    runtime: PathBuf,
-) -> Result<Vec<Option<Holder>>> {
+async fn find(asked: Vec<Holding>, sight: Arc<Sight>) -> Result<Vec<Option<Holder>>> {
     look("the processes in /proc", move || {
-        in_sight(&sight, &runtime)?;
+        sight.processes()?;
         let mut drivers = HashMap::new();
         let with_driver = |asked: Holding| {
-            let pid = asked
-                .driver
-                .and_then(|socket| *drivers.entry(socket).or_insert_with_key(|s| pid_of(s)));
+            let pid = asked.driver.and_then(|socket| {
+                *drivers
+                    .entry(socket)
+                    .or_insert_with_key(|s| sight::pid_of(s))
+            });
             let mut query = asked.query;
             query.passed_over.extend(pid);
             query
@@ -135,35 +140,6 @@ async fn find(
         holders::find(&queries).map_err(|e| unseen(&e))
     })
     .await?
-}
-
-/// The driver's process, where it can be told.
-fn pid_of(socket: &Path) -> Option<u32> {
-    process::listener_pid(socket).ok().flatten()
-}
-
-/// Proves, once, that the runtime's processes are in sight at all (I8): an agent
-/// in a process namespace of its own would see no holder, ever.
-fn in_sight(sight: &AtomicBool, runtime: &Path) -> Result<()> {
-    if !sight.load(Ordering::Relaxed) {
-        prove_sight(runtime)?;
-        sight.store(true, Ordering::Relaxed);
-    }
-    Ok(())
-}
-
-fn prove_sight(runtime: &Path) -> Result<()> {
-    match process::listener_pid(runtime) {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(Error::precondition(
-            "the runtime's processes are not in sight, so no exit can be proven: run the node agent in the host's process namespace (hostPID)",
-        )),
-        Err(e) => Err(Error::unavailable(format!(
-            "the runtime at {} does not answer, so it is not proven that its processes are in sight",
-            runtime.display()
-        ))
-        .with_source(e)),
-    }
 }
 
 /// What is at a path, seen without entering it.

@@ -18,10 +18,11 @@ use super::{
     plan::{self, Step},
     proof,
     record::Usage,
+    sight::Maker,
     volume::{Failure, Hold, State, Volume},
 };
 use crate::{
-    csi::VolumeCapability,
+    csi::{Driver, VolumeCapability},
     error::{Error, Kind, Result},
     host::durable,
     model::Scope,
@@ -210,21 +211,35 @@ impl Volume {
     }
 
     async fn take(self: &Arc<Self>, step: &Step) -> Result<Done> {
-        let driver = || self.shared.drivers.get(&self.key.driver);
         match step {
             Step::Idle => Ok(Done::Step),
-            Step::Stage(scope) => self.stage(&*driver()?, scope).await,
-            Step::Publish(scope) => self.publish(&*driver()?, scope).await,
-            Step::Unpublish(scope) => self.unpublish(&*driver()?, scope).await,
+            Step::Stage(scope) => self.stage(&*self.driver_in_sight().await?, scope).await,
+            Step::Publish(scope) => self.publish(&*self.driver_in_sight().await?, scope).await,
+            Step::Unpublish(scope) => self.unpublish(&*self.driver_in_sight().await?, scope).await,
             Step::Drop(scope) => {
                 self.commit(|r| r.publications.retain(|p| p.scope != *scope))
                     .await;
                 self.settled().await;
                 Ok(Done::Step)
             }
-            Step::Unstage => self.unstage(&*driver()?).await,
-            Step::Expand(scope) => self.expand_at(&*driver()?, scope).await,
+            Step::Unstage => self.unstage(&*self.driver_in_sight().await?).await,
+            Step::Expand(scope) => {
+                let driver = self.shared.drivers.get(&self.key.driver)?;
+                self.expand_at(&driver, scope).await
+            }
         }
+    }
+
+    /// The driver, once it is proven that its mounts would be seen: else a mount that
+    /// is there would be taken for none (I8).
+    async fn driver_in_sight(&self) -> Result<Arc<Driver>> {
+        let driver = self.shared.drivers.get(&self.key.driver)?;
+        let maker = driver.node_socket().map(|socket| Maker {
+            socket: socket.to_owned(),
+            mount_root: driver.map_path(self.shared.layout.mount_root()),
+        });
+        self.shared.proof.sight_of(maker).await?;
+        Ok(driver)
     }
 
     /// The scope's publication as it is recorded.

@@ -14,3 +14,4 @@ mod node;
 mod promises;
 mod repair;
 mod share;
+mod sight;
