@@ -21,6 +21,7 @@ mod layout;
 mod lost;
 pub mod plan;
 mod proof;
+mod reconcile;
 mod record;
 mod records;
 mod service;

@@ -68,6 +68,8 @@ pub struct Agent {
     pub(super) look_now: Notify,
     /// What those looks found.
     pub(super) found: Mutex<breach::Found>,
+    /// Scopes of which it is not certain whether they live, and why.
+    uncertain: Mutex<BTreeMap<Scope, String>>,
 }
 
 #[derive(Default)]
@@ -137,6 +139,7 @@ impl Agent {
             door: Mutex::default(),
             look_now: Notify::new(),
             found: Mutex::default(),
+            uncertain: Mutex::default(),
         });
         for record in found.records {
             agent.take_up(record);
@@ -168,6 +171,12 @@ impl Agent {
 
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn uncertain(&self) -> MutexGuard<'_, BTreeMap<Scope, String>> {
+        self.uncertain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All volumes that this node has a record of.

@@ -145,6 +145,10 @@ pub struct Publication {
     pub corrupt: Option<String>,
     /// The containers that were given the mount and are not known to be gone.
     pub members: BTreeSet<String>,
+    /// Whether the runtime is known to have had its sandbox: it listed it, or made a
+    /// container in it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub listed: bool,
     /// Why the scope is over; none: it is not.
     pub ending: Option<String>,
 }
@@ -308,6 +312,7 @@ pub(super) mod tests {
             device: None,
             corrupt: None,
             members: BTreeSet::new(),
+            listed: false,
             ending: None,
         }
     }

@@ -95,7 +95,9 @@ impl AgentService {
             held_volumes += u64::from(volume.held().await.is_some());
         }
         let asked = agent.shared.drivers.list().into_iter();
-        let asked: Vec<_> = asked.map(|d| tokio::spawn(ask(d))).collect();
+        let asked: Vec<_> = asked
+            .map(|d| tokio::spawn(ask(Arc::clone(agent), d)))
+            .collect();
         let mut drivers = Vec::new();
         for answer in asked {
             drivers.extend(answer.await);
@@ -119,16 +121,20 @@ impl AgentService {
             unreadable: agent.unreadable().into_iter().collect(),
             strays: strays::find(agent).await,
             draining: agent.is_draining(),
+            uncertain: uncertain(agent),
             breaches: agent.breaches().into_iter().map(breach).collect(),
             no_sight: sight.err().map_or(String::new(), |e| e.full_message()),
         }
     }
 }
 
-/// Whether the driver answers.
-async fn ask(driver: Arc<Driver>) -> AgentDriver {
+/// Whether the driver answers, and its mounts would be seen.
+async fn ask(agent: Arc<Agent>, driver: Arc<Driver>) -> AgentDriver {
     let problem = match tokio::time::timeout(DRIVER_WITHIN, driver.status()).await {
-        Ok(status) if status.ready => String::new(),
+        Ok(status) if status.ready => {
+            let seen = agent.shared.driver_in_sight(driver.name()).await;
+            seen.err().map_or(String::new(), |e| e.full_message())
+        }
         Ok(status) if status.message.is_empty() => "it says that it is not ready".to_owned(),
         Ok(status) => status.message,
         Err(_) => format!("it does not answer within {DRIVER_WITHIN:?}"),
@@ -137,6 +143,12 @@ async fn ask(driver: Arc<Driver>) -> AgentDriver {
         name: driver.name().to_string(),
         problem,
     }
+}
+
+fn uncertain(agent: &Agent) -> Vec<String> {
+    let uncertain = agent.uncertain();
+    let text = |(scope, why): (&_, &_)| format!("{scope}: {why}");
+    uncertain.iter().map(text).collect()
 }
 
 fn blocker(holding: Holding) -> api::Blocker {

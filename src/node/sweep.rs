@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Finds scopes whose end no event told: NRI never relays the end of pods that
-//! are older than a restart of the runtime.
-//!
-//! A scope is taken for over when the recorded runtime has not had it in two
-//! listings in a row. Its release still waits for the proof that nobody holds
-//! the volume.
+//! are older than a restart of the runtime. What is to be believed of what the
+//! runtime lists is decided by [`reconcile`](super::reconcile).
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, Publication};
-use crate::{cri::Listing, model::Scope};
-
-/// The two listings that agree are at least this far apart.
-const APART: Duration = Duration::from_millis(500);
+use super::{
+    Agent, Publication,
+    reconcile::{APART, Reconciler, Verdicts},
+    volume::Volume,
+};
+use crate::cri::Listing;
 
 pub(super) struct Sweep {
     agent: Arc<Agent>,
-    /// What was missing in the last listing.
-    missing: HashMap<Scope, &'static str>,
+    reconciler: Reconciler,
+    /// Whether a listing was seen since the start.
+    begun: bool,
 }
 
 impl Sweep {
     pub(super) fn new(agent: Arc<Agent>) -> Self {
         Self {
+            reconciler: Reconciler::new(agent.runtime.clone()),
             agent,
-            missing: HashMap::new(),
+            begun: false,
         }
     }
 
@@ -38,7 +38,7 @@ impl Sweep {
                 () = self.agent.sweep_now.notified() => true,
             };
             self.once().await;
-            if asked && !self.missing.is_empty() {
+            if asked && self.reconciler.misses_something() {
                 tokio::time::sleep(APART).await;
                 self.once().await;
             }
@@ -47,103 +47,52 @@ impl Sweep {
 
     async fn once(&mut self) {
         let mut used = Vec::new();
+        let mut publications = Vec::new();
         for volume in self.agent.volumes() {
             let state = volume.state.lock().await;
             if !state.record.publications.is_empty() {
-                used.push((Arc::clone(&volume), state.record.publications.clone()));
+                publications.extend(state.record.publications.iter().cloned());
+                used.push(Arc::clone(&volume));
             }
         }
-        if used.is_empty() {
-            self.missing.clear();
-            return;
-        }
-        let listing = match self.agent.shared.cri.list().await {
-            Ok(listing) => listing,
-            Err(error) => {
-                // No listing, no word: what was missing before counts no more.
-                tracing::warn!("the sweep sees nothing: {}", error.full_message());
-                self.missing.clear();
-                return;
-            }
+        let listing = if used.is_empty() {
+            // Nobody is asked for nothing.
+            Some(Listing::default())
+        } else {
+            let listing = self.agent.shared.cri.list().await;
+            listing
+                .map_err(|e| tracing::warn!("the sweep sees nothing: {}", e.full_message()))
+                .ok()
         };
-        let before = std::mem::take(&mut self.missing);
-        for (volume, publications) in &used {
-            for publication in publications {
-                if publication.ending.is_none()
-                    && publication.scope.runtime() == &self.agent.runtime
-                    && let Some(why) = over(publication, &listing)
-                {
-                    self.missing.insert(publication.scope.clone(), why);
-                }
-            }
-            let seen_twice = |p: &Publication| {
-                let why = *self.missing.get(&p.scope)?;
-                before.contains_key(&p.scope).then(|| why.to_owned())
-            };
-            volume.end(seen_twice).await;
-            // Members of a container scope whose stop no event told.
-            let stopped = |scope: &Scope, member: &str| {
-                !scope.is_whole_sandbox()
-                    && publications
-                        .iter()
-                        .any(|p| p.scope == *scope && p.members.contains(member))
-                    && listing
-                        .containers
-                        .get(member)
-                        .is_none_or(|c| !c.running && !c.created)
-            };
-            if let Err(error) = volume.members_gone(stopped).await {
-                tracing::error!("{}", error.full_message());
-            }
+        let verdicts = self
+            .reconciler
+            .judge(&publications, listing.as_ref(), Instant::now());
+        if listing.is_some() && !std::mem::replace(&mut self.begun, true) {
+            tracing::info!(
+                scopes = publications.len(),
+                listed = verdicts.listed.len(),
+                uncertain = verdicts.uncertain.len(),
+                unreadable = self.agent.unreadable().len(),
+                "the records are compared with what the runtime lists"
+            );
         }
+        for volume in &used {
+            carry_out(&verdicts, volume).await;
+        }
+        let uncertain = verdicts.uncertain;
+        self.agent.shared.metrics.uncertain(uncertain.len());
+        *self.agent.uncertain() = uncertain;
     }
 }
 
-/// Why the listing shows no living sandbox for this publication.
-fn over(publication: &Publication, listing: &Listing) -> Option<&'static str> {
-    let sandbox = publication.scope.sandbox();
-    match listing.sandboxes.get(sandbox) {
-        Some(found) if found.ready => None,
-        Some(_) if listing.runs_in(sandbox) => None,
-        Some(_) => Some("the runtime lists its sandbox as not ready, with no running container"),
-        None => Some("the runtime does not list its sandbox any more"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{
-        super::{Phase, record::tests::publication},
-        *,
-    };
-    use crate::cri::{Container, Sandbox};
-
-    fn listing(ready: bool, running: bool) -> Listing {
-        let mut listing = Listing::default();
-        listing.sandboxes.insert(
-            "s1".into(),
-            Sandbox {
-                ready,
-                ..Sandbox::default()
-            },
-        );
-        listing.containers.insert(
-            "c1".into(),
-            Container {
-                sandbox: "s1".into(),
-                running,
-                ..Container::default()
-            },
-        );
-        listing
-    }
-
-    #[test]
-    fn a_ready_sandbox_or_a_running_container_keeps_the_scope() {
-        let published = publication("s1", 1, Phase::Done);
-        assert!(over(&published, &listing(true, false)).is_none());
-        assert!(over(&published, &listing(false, true)).is_none());
-        assert!(over(&published, &listing(false, false)).is_some());
-        assert!(over(&published, &Listing::default()).is_some());
+async fn carry_out(verdicts: &Verdicts, volume: &Arc<Volume>) {
+    volume.listed(&verdicts.listed).await;
+    let why = |p: &Publication| verdicts.over.get(&p.scope).map(|why| (*why).to_owned());
+    volume.end(why).await;
+    let gone = volume
+        .members_gone(|_, member| verdicts.gone.contains(member))
+        .await;
+    if let Err(error) = gone {
+        tracing::error!("{}", error.full_message());
     }
 }

@@ -12,13 +12,13 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use super::{
     Layout, Phase, Publication, VolumeRecord, expand::Expansion, helper::Helpers, plan::Passed,
-    proof::Proof, record::Usage, records::Records, stats::Stats,
+    proof::Proof, record::Usage, records::Records, sight::Maker, stats::Stats,
 };
 use crate::{
     cri::Cri,
-    csi::Registry,
+    csi::{Driver, Registry},
     error::{Error, Kind, Result},
-    model::{ActorRef, ActorUid, Generation, GrantVolume, RuntimeId, Scope, VolumeKey},
+    model::{ActorRef, ActorUid, DriverName, Generation, GrantVolume, RuntimeId, Scope, VolumeKey},
     secret::Vault,
     telemetry::Metrics,
 };
@@ -37,6 +37,20 @@ pub(super) struct Shared {
     pub(super) member_grace: Duration,
     /// Counts releases, for whoever waits for one.
     pub(super) released: watch::Sender<u64>,
+}
+
+impl Shared {
+    /// The driver, once it is proven that its mounts would be seen: else a mount that
+    /// is there would be taken for none (I8).
+    pub(super) async fn driver_in_sight(&self, name: &DriverName) -> Result<Arc<Driver>> {
+        let driver = self.drivers.get(name)?;
+        let maker = driver.node_socket().map(|socket| Maker {
+            socket: socket.to_owned(),
+            mount_root: driver.map_path(self.layout.mount_root()),
+        });
+        self.proof.sight_of(maker).await?;
+        Ok(driver)
+    }
 }
 
 /// One volume.
@@ -227,6 +241,7 @@ impl Volume {
                 }
                 if let Some(member) = want.member {
                     found.members.insert(member.to_owned());
+                    found.listed = true;
                 }
             }
             None => next.publications.push(Publication {
@@ -243,6 +258,7 @@ impl Volume {
                 device: None,
                 corrupt: None,
                 members: want.member.map(str::to_owned).into_iter().collect(),
+                listed: want.member.is_some(),
                 ending: None,
             }),
         }
@@ -284,6 +300,20 @@ impl Volume {
         }
         if state.record.publications.iter().any(|p| p.ending.is_some()) {
             self.start(&mut state);
+        }
+    }
+
+    /// These scopes are known to the runtime. It goes to disk with the next write.
+    pub(super) async fn listed(&self, scopes: &HashSet<Scope>) {
+        let mut state = self.state.lock().await;
+        let State {
+            record, unsaved, ..
+        } = &mut *state;
+        for publication in &mut record.publications {
+            if !publication.listed && scopes.contains(&publication.scope) {
+                publication.listed = true;
+                *unsaved = true;
+            }
         }
     }
 

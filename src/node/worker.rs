@@ -18,11 +18,10 @@ use super::{
     plan::{self, Step},
     proof,
     record::Usage,
-    sight::Maker,
     volume::{Failure, Hold, State, Volume},
 };
 use crate::{
-    csi::{Driver, VolumeCapability},
+    csi::VolumeCapability,
     error::{Error, Kind, Result},
     host::durable,
     model::Scope,
@@ -213,33 +212,42 @@ impl Volume {
     async fn take(self: &Arc<Self>, step: &Step) -> Result<Done> {
         match step {
             Step::Idle => Ok(Done::Step),
-            Step::Stage(scope) => self.stage(&*self.driver_in_sight().await?, scope).await,
-            Step::Publish(scope) => self.publish(&*self.driver_in_sight().await?, scope).await,
-            Step::Unpublish(scope) => self.unpublish(&*self.driver_in_sight().await?, scope).await,
+            Step::Stage(scope) => {
+                self.stage(
+                    &*self.shared.driver_in_sight(&self.key.driver).await?,
+                    scope,
+                )
+                .await
+            }
+            Step::Publish(scope) => {
+                self.publish(
+                    &*self.shared.driver_in_sight(&self.key.driver).await?,
+                    scope,
+                )
+                .await
+            }
+            Step::Unpublish(scope) => {
+                self.unpublish(
+                    &*self.shared.driver_in_sight(&self.key.driver).await?,
+                    scope,
+                )
+                .await
+            }
             Step::Drop(scope) => {
                 self.commit(|r| r.publications.retain(|p| p.scope != *scope))
                     .await;
                 self.settled().await;
                 Ok(Done::Step)
             }
-            Step::Unstage => self.unstage(&*self.driver_in_sight().await?).await,
+            Step::Unstage => {
+                self.unstage(&*self.shared.driver_in_sight(&self.key.driver).await?)
+                    .await
+            }
             Step::Expand(scope) => {
                 let driver = self.shared.drivers.get(&self.key.driver)?;
                 self.expand_at(&driver, scope).await
             }
         }
-    }
-
-    /// The driver, once it is proven that its mounts would be seen: else a mount that
-    /// is there would be taken for none (I8).
-    async fn driver_in_sight(&self) -> Result<Arc<Driver>> {
-        let driver = self.shared.drivers.get(&self.key.driver)?;
-        let maker = driver.node_socket().map(|socket| Maker {
-            socket: socket.to_owned(),
-            mount_root: driver.map_path(self.shared.layout.mount_root()),
-        });
-        self.shared.proof.sight_of(maker).await?;
-        Ok(driver)
     }
 
     /// The scope's publication as it is recorded.

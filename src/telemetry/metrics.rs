@@ -35,6 +35,7 @@ pub struct Metrics {
     corrupted: Family<DriverLabels, Counter>,
     stuck: Gauge,
     draining: Gauge,
+    uncertain: Gauge,
     breaches: Gauge,
     breached: Counter,
     usage: Usage,
@@ -168,6 +169,12 @@ impl Default for Metrics {
             "Whether the node takes no new pods with volumes",
             draining.clone(),
         );
+        let uncertain = Gauge::default();
+        registry.register(
+            "node_scopes_uncertain",
+            "Scopes of which it is not certain whether the runtime still has them",
+            uncertain.clone(),
+        );
         let breaches = Gauge::default();
         registry.register(
             "node_containers_without_volumes",
@@ -203,6 +210,7 @@ impl Default for Metrics {
             corrupted,
             stuck,
             draining,
+            uncertain,
             breaches,
             breached,
             csi,
@@ -320,6 +328,11 @@ impl Metrics {
     /// Whether the node is being emptied.
     pub fn draining(&self, is: bool) {
         self.draining.set(is.into());
+    }
+
+    /// Of so many scopes it is not certain whether they live.
+    pub fn uncertain(&self, now: usize) {
+        self.uncertain.set(i64::try_from(now).unwrap_or(i64::MAX));
     }
 
     /// So many containers run without a volume that they ask for.

@@ -382,6 +382,13 @@ fn left_overs(facts: &Facts) -> Vec<Finding> {
             "restore the file from a backup; or see by hand that nothing of that volume is mounted or used here, then move it away and restart the daemon",
         ));
     }
+    for scope in status(facts).map(|s| &s.uncertain).into_iter().flatten() {
+        findings.push(warn(
+            CHECK,
+            format!("it is not certain whether the runtime still has {scope}"),
+            "see that the runtime answers and that runtime.cri_socket names it; what is published there stays until it is certain",
+        ));
+    }
     let strays = match status(facts) {
         Some(status) => Ok(&status.strays),
         None => facts.strays.as_ref(),

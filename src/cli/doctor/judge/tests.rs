@@ -89,7 +89,7 @@ fn each_fault_is_told_by_its_own_check() {
     fn settings(facts: &mut Facts) -> &mut RuntimeSettings {
         facts.containerd.as_mut().unwrap()
     }
-    let faults: [(&str, Level, Change); 21] = [
+    let faults: [(&str, Level, Change); 23] = [
         ("daemon", Fail, |f| f.daemon = away()),
         ("nri", Fail, |f| settings(f).nri = false),
         ("nri", Fail, |f| nri(f).connected = false),
@@ -127,6 +127,13 @@ fn each_fault_is_told_by_its_own_check() {
         }),
         ("left-overs", Warn, |f| {
             f.daemon.as_mut().unwrap().strays.push("/m/x".into());
+        }),
+        ("left-overs", Warn, |f| {
+            let daemon = f.daemon.as_mut().unwrap();
+            daemon.uncertain.push("sandbox s1: x".into());
+        }),
+        ("daemon", Warn, |f| {
+            f.daemon.as_mut().unwrap().draining = true
         }),
     ];
     for (number, (check, level, change)) in faults.into_iter().enumerate() {
