@@ -58,7 +58,7 @@ for version in "${versions[@]}"; do [ "$version" != 2.3 ] || main=2.3; done
 cd "$repo"
 cargo build --workspace --bins
 # Cargo names the test program by a hash; its own messages tell which.
-program=$(cargo test --no-run --test e2e --message-format=json 2>/dev/null |
+program=$(cargo test --no-run --test e2e --message-format=json-render-diagnostics |
     sed -n 's/.*"executable":"\([^"]*\/e2e-[^"]*\)".*/\1/p' | tail -n 1)
 [ -x "$program" ] || die "the test program was not built: cargo test --no-run --test e2e"
 

@@ -18,7 +18,7 @@ fn drained(node: &mut Node) {
     let annotations = node.resume("a");
     let (pod, agent) = node.run_agent(&annotations);
     let said = node.av(&["node", "drain"]).expect("it is told");
-    assert!(said.contains(&pod.name), "who blocks is named: {said}");
+    assert!(said.contains(&pod.id), "who blocks is named: {said}");
     let failed = node
         .av(&["node", "drain", "--wait", "--timeout", "1s"])
         .expect_err("the pod runs on");
