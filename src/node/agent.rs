@@ -394,6 +394,7 @@ impl Agent {
 
     /// A container is gone: stopped, removed, or never made.
     pub fn container_gone(self: &Arc<Self>, sandbox: &str, container: &str) {
+        self.breaches_over(|b| b.container == container);
         let volumes = self.volumes_of(sandbox);
         if volumes.is_empty() {
             return;
@@ -413,6 +414,7 @@ impl Agent {
     /// A sandbox is over: stopped or removed. Its scopes end; what is published
     /// is released once every member's exit is proven.
     pub fn sandbox_over(self: &Arc<Self>, sandbox: &str, why: &'static str) {
+        self.breaches_over(|b| b.sandbox == sandbox);
         let volumes = self.volumes_of(sandbox);
         let Some(used) = self.index().sandboxes.remove(sandbox) else {
             return;

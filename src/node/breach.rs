@@ -58,6 +58,16 @@ impl Agent {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// These containers are gone.
+    pub(super) fn breaches_over(&self, over: impl Fn(&Breach) -> bool) {
+        let mut found = self.lock_found();
+        let before = found.breaches.len();
+        found.breaches.retain(|_, breach| !over(breach));
+        if found.breaches.len() < before {
+            self.shared.metrics.breaches(found.breaches.len());
+        }
+    }
+
     /// Looks from time to time, and at once when the runtime has told what it has.
     pub(super) async fn look_for_breaches(self: Arc<Self>, shutdown: CancellationToken) {
         loop {

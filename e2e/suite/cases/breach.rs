@@ -47,9 +47,6 @@ fn found_and_stopped(node: &mut Node) {
     node.start_serve();
     says(node, "fail");
     node.remove_pod(&pod);
-    // It is gone at the next look: when we connect anew, or in a minute.
-    node.kill_serve();
-    node.start_serve();
     says(node, "ok");
 
     let (pod, id) = started_without(node, &annotations);
