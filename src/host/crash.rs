@@ -3,7 +3,8 @@
 //! is enough to go on from.
 //!
 //! In a build with the feature `crash-points`, the process aborts when it comes to
-//! the point that the file of `ACTOR_VOLUMES_CRASH_AT` names at that moment, and
+//! the point that the file of `ACTOR_VOLUMES_CRASH_AT` names at that moment, or to
+//! as many points as the number that it holds, and
 //! `ACTOR_VOLUMES_CRASH_LOG=<file>` appends the name of each point that is
 //! reached, one a line. In any other build [`hit`] does nothing.
 
@@ -126,7 +127,10 @@ mod chosen {
         fs::{File, OpenOptions},
         io::Write,
         path::PathBuf,
-        sync::LazyLock,
+        sync::{
+            LazyLock,
+            atomic::{AtomicUsize, Ordering},
+        },
     };
 
     use super::CrashPoint;
@@ -144,6 +148,9 @@ mod chosen {
         }),
     });
 
+    /// How many points this process has come to.
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+
     pub(super) fn hit(point: CrashPoint) {
         if let Some(mut log) = CHOSEN.log.as_ref() {
             // One write a line, so that lines of two threads do not mix.
@@ -151,10 +158,11 @@ mod chosen {
             log.write_all(line.as_bytes())
                 .expect("the log of crash points can be written");
         }
+        let count = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
         // While the file is not there, no point is chosen.
         let chosen = CHOSEN.at.as_ref().map(std::fs::read_to_string);
         if let Some(Ok(name)) = chosen
-            && name == point.name()
+            && (name == point.name() || name.parse() == Ok(count))
         {
             std::process::abort();
         }

@@ -17,16 +17,19 @@ pub(crate) struct Daemon {
     dir: PathBuf,
     child: Child,
     pub(crate) exits: Vec<ExitStatus>,
+    /// After its first death it dies again at its so many-th point.
+    again: Option<usize>,
 }
 
 impl Daemon {
     /// Starts it; it can be armed once.
-    pub(crate) fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path, again: Option<usize>) -> Self {
         std::fs::write(dir.join("config.toml"), config(dir)).unwrap();
         Self {
             child: spawn(dir, true),
             dir: dir.into(),
             exits: Vec::new(),
+            again,
         }
     }
 
@@ -46,7 +49,11 @@ impl Daemon {
     pub(crate) fn revive(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {
             self.exits.push(status);
-            self.child = spawn(&self.dir, false);
+            let again = self.again.take();
+            if let Some(count) = again {
+                std::fs::write(self.dir.join("crash-at"), count.to_string()).unwrap();
+            }
+            self.child = spawn(&self.dir, again.is_some());
         }
     }
 

@@ -41,14 +41,17 @@ pub(crate) struct Story {
     host: Host,
     daemon: Daemon,
     crash: Option<(Verb, CrashPoint)>,
+    /// How often the daemon is to die.
+    deaths: usize,
     /// How many points were come to before the verb.
     before: usize,
     points: BTreeMap<Verb, Vec<CrashPoint>>,
 }
 
 impl Story {
-    /// Tells it, up to the verb in which the daemon dies, and its end.
-    pub(crate) async fn tell(crash: Option<(Verb, CrashPoint)>) -> Told {
+    /// Tells it, up to the verb in which the daemon dies, and its end. With `again`
+    /// it dies a second time, at its so many-th point after the restart.
+    pub(crate) async fn tell(crash: Option<(Verb, CrashPoint)>, again: Option<usize>) -> Told {
         let dir = tempfile::Builder::new().prefix("av").tempdir().unwrap();
         let options = Options {
             attach: true,
@@ -63,9 +66,10 @@ impl Story {
         let mut story = Self {
             driver: CsiDriver::start_with(&dir.path().join("csi.sock"), options).await,
             host: Host::start(dir.path()).await,
-            daemon: Daemon::start(dir.path()),
+            daemon: Daemon::start(dir.path(), again),
             dir,
             crash,
+            deaths: 1 + usize::from(again.is_some()),
             before: 0,
             points: BTreeMap::new(),
         };
@@ -198,7 +202,7 @@ impl Story {
             Some(_) => {
                 // What a verb sets off may go on when it is answered.
                 let start = Instant::now();
-                while self.daemon.exits.is_empty() && start.elapsed() < SOON / 4 {
+                while self.daemon.exits.len() < self.deaths && start.elapsed() < SOON / 4 {
                     self.daemon.revive();
                     tokio::time::sleep(MOMENT).await;
                 }
