@@ -56,6 +56,11 @@ main=${versions[0]}
 for version in "${versions[@]}"; do [ "$version" != 2.3 ] || main=2.3; done
 
 cd "$repo"
+# One that dies where a case tells it to, and the one that is delivered.
+cargo build --features crash-points --bin actor-volumes
+target=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+cp "$target/debug/actor-volumes" "$target/debug/actor-volumes-mortal"
+export AV_E2E_CRASH_PROGRAM=$target/debug/actor-volumes-mortal
 cargo build --workspace --bins
 # Cargo names the test program by a hash; its own messages tell which.
 program=$(cargo test --no-run --test e2e --message-format=json-render-diagnostics |

@@ -12,6 +12,7 @@ mod group;
 mod guard;
 mod guard_crun;
 mod hostpath;
+mod killed;
 mod late;
 mod many;
 mod pace;
@@ -21,9 +22,14 @@ mod restart;
 mod slow;
 mod warm;
 
+use std::{thread, time::Duration};
+
+use testkit::cri::{ContainerSpec, Pod};
+
 use crate::{
     Case,
-    node::{NAMESPACE, Node},
+    daemon::until,
+    node::{NAMESPACE, Node, SOON},
 };
 
 /// Every case.
@@ -44,6 +50,7 @@ pub(crate) fn all() -> Vec<Case> {
         doctor::cases(),
         drain::cases(),
         restart::cases(),
+        killed::cases(),
         late::cases(),
         many::cases(),
         delete::cases(),
@@ -112,4 +119,20 @@ fn create(node: &Node, actor: &str, template: &str) {
 /// The actor's name as the command line wants it.
 fn qualified(actor: &str) -> String {
     format!("{NAMESPACE}/{actor}")
+}
+
+/// As a kubelet does: whatever it is refused for, it is tried again.
+fn runs_in_the_end(node: &Node, pod: &Pod, spec: &ContainerSpec) -> String {
+    let mut attempt = spec.attempt;
+    until("the container runs", SOON, || {
+        attempt += 1;
+        thread::sleep(Duration::from_millis(200));
+        let spec = spec.clone().attempt(attempt);
+        let id = node.cri.create_container(pod, &spec).ok()?;
+        if node.cri.start_container(&id).is_ok() {
+            return Some(id);
+        }
+        node.cri.remove_container(&id).expect("it is removed");
+        None
+    })
 }

@@ -16,7 +16,7 @@ use crate::{
     daemon::{Daemon, until, until_true},
     driver::{self, Driver},
     leaks,
-    setup::{actor_volumes, setup},
+    setup::{actor_volumes, mortal, setup},
 };
 
 /// The namespace whose unsigned annotations the node believes.
@@ -182,12 +182,30 @@ impl Node {
 
     /// A daemon of ours on the same directories, with a log of this name.
     pub(crate) fn one_more_serve(&self, name: &'static str) -> Daemon {
-        let mut command = actor_volumes();
+        self.serve_by(name, actor_volumes())
+    }
+
+    fn serve_by(&self, name: &'static str, mut command: Command) -> Daemon {
         command
             .args(["serve", "--config"])
             .arg(self.dir.join("config.toml"))
             .env("RUST_BACKTRACE", "1");
         Daemon::start(name, &mut command, &self.log(name))
+    }
+
+    /// In place of our daemon: one that dies at this point, once `on` comes to it.
+    /// Then ours goes on.
+    pub(crate) fn die_at(&mut self, point: &str, on: impl FnOnce(&mut Self)) {
+        let at = self.dir.join("crash-at");
+        let mut command = mortal();
+        command.env("ACTOR_VOLUMES_CRASH_AT", &at);
+        let next = self.serve_by("serve", command);
+        self.replace_serve(next, drop);
+        fs::write(at, point).expect("the node's directory takes files");
+        on(self);
+        let serve = self.serve.as_mut().expect("it was started");
+        until_true(&format!("it dies at {point}"), SOON, || !serve.is_running());
+        self.start_serve();
     }
 
     /// The daemon, if it is one, ends by this; the next one is in its place.

@@ -89,6 +89,12 @@ pub(crate) fn actor_volumes() -> Command {
     Command::new(env!("CARGO_BIN_EXE_actor-volumes"))
 }
 
+/// The same with the feature `crash-points`: it dies where it is told to.
+pub(crate) fn mortal() -> Command {
+    let program = env::var_os("AV_E2E_CRASH_PROGRAM");
+    Command::new(program.expect("AV_E2E_CRASH_PROGRAM is not set: start the suite with e2e/run.sh"))
+}
+
 /// A binary of testkit; cargo puts it beside ours.
 pub(crate) fn testkit(name: &str) -> Command {
     Command::new(Path::new(env!("CARGO_BIN_EXE_actor-volumes")).with_file_name(name))

@@ -10,10 +10,10 @@ use std::{
 
 use testkit::cri::{Annotations, ContainerSpec, Pod};
 
-use super::{SHARED, create, prepare};
+use super::{SHARED, create, prepare, runs_in_the_end};
 use crate::{
     Case,
-    daemon::{until, until_true},
+    daemon::until_true,
     driver::Driver,
     node::{Node, REQUEST_TIMEOUT, SOON},
     note,
@@ -108,22 +108,6 @@ fn works(node: &mut Node, pod: &Pod, spec: &ContainerSpec) {
     let id = node.run(pod, &spec.clone().attempt(1));
     node.sh(&id, "touch /my-data/works");
     node.remove_pod(pod);
-}
-
-/// As a kubelet does: whatever it is refused for, it is tried again.
-fn runs_in_the_end(node: &Node, pod: &Pod, spec: &ContainerSpec) -> String {
-    let mut attempt = spec.attempt;
-    until("the container runs", SOON, || {
-        attempt += 1;
-        thread::sleep(Duration::from_millis(200));
-        let spec = spec.clone().attempt(attempt);
-        let id = node.cri.create_container(pod, &spec).ok()?;
-        if node.cri.start_container(&id).is_ok() {
-            return Some(id);
-        }
-        node.cri.remove_container(&id).expect("it is removed");
-        None
-    })
 }
 
 fn all_runs_that_should(node: &mut Node) {
