@@ -195,3 +195,24 @@ fn unsafe_code_lives_in_one_room() {
         );
     }
 }
+
+/// What is mounted below a path that is deleted with all in it is deleted, too.
+#[test]
+fn nothing_is_deleted_recursively_but_by_the_driver_whose_files_they_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    sources(&root, &mut found);
+    let mut users = BTreeSet::new();
+    for (path, text) in found {
+        for word in ["remove_dir_all", "\"rm\"", "rm -r"] {
+            assert!(!text.contains(word), "{path} has {word}");
+        }
+        // It goes over no mount, and follows no link.
+        if text.contains("remove_tree") {
+            let inner = Path::new(&path).strip_prefix(&root).unwrap();
+            users.insert(inner.display().to_string());
+        }
+    }
+    let known = ["host/tree.rs", "local_driver/store.rs"];
+    assert_eq!(users, known.map(str::to_owned).into());
+}

@@ -146,3 +146,30 @@ async fn a_target_that_somebody_unmounted_is_published_anew_before_the_next_cont
     node.end("s1", "c2");
     node.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: run by make test"]
+async fn files_that_lie_where_a_release_cleans_up_stay_also_of_a_volume_left_mounted() {
+    let node = Node::start().await;
+    let sandbox = node.sandbox("s1", 1);
+    let target = node.create_until(&sandbox, "c1").await;
+    std::fs::write(target.join("f"), "kept").unwrap();
+    let publications = target.parent().unwrap().to_owned();
+    let (left, file) = (publications.join("left"), publications.join("file"));
+    std::fs::create_dir(&left).unwrap();
+    let bind = format!("mount --bind {} left", target.display());
+    assert!(shell(&publications, &bind));
+    std::fs::write(&file, "kept").unwrap();
+    assert_eq!(std::fs::read_to_string(left.join("f")).unwrap(), "kept");
+
+    node.end("s1", "c1");
+    node.until("the release says what is in its way", async || {
+        let held = node.agent.held(&node.key()).await.unwrap();
+        held.contains("nothing in it was touched")
+    })
+    .await;
+    assert_eq!(std::fs::read_to_string(left.join("f")).unwrap(), "kept");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+    assert!(shell(&publications, "umount left && rmdir left && rm file"));
+    node.finish().await;
+}
