@@ -192,6 +192,9 @@ pub struct Log {
     pub filter: String,
     /// One JSON object a line instead of text.
     pub json: bool,
+    /// The file to which lines are added; none: standard error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
 }
 
 /// Metrics.
@@ -252,6 +255,7 @@ impl Default for Log {
         Self {
             filter: "info".into(),
             json: false,
+            file: None,
         }
     }
 }

@@ -34,6 +34,7 @@ mod together;
 mod volume;
 mod worker;
 
+pub use admit::is_ours;
 pub use agent::{Agent, Holding};
 pub use breach::Breach;
 pub use door::Door;

@@ -22,7 +22,7 @@ pub mod ttrpc;
 
 pub use event::EventMask;
 pub use plugin::{Plugin, RuntimeInfo};
-pub use session::{SessionConfig, Status, run};
+pub use session::{SessionConfig, Status, run, serve_one};
 
 use crate::proto::nri::{ContainerAdjustment, LinuxContainerAdjustment, LinuxDevice, Mount};
 

@@ -2,8 +2,11 @@
 //! NRI events translated into scope events of the node agent, and what a
 //! container needs into adjustments. Nothing is decided here.
 
+mod front;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+pub use front::Front;
 use tokio::time::Instant;
 
 use crate::{
@@ -50,12 +53,7 @@ impl VolumePlugin {
 
 impl Plugin for VolumePlugin {
     fn events(&self) -> EventMask {
-        EventMask::RUN_POD_SANDBOX
-            | EventMask::STOP_POD_SANDBOX
-            | EventMask::REMOVE_POD_SANDBOX
-            | EventMask::CREATE_CONTAINER
-            | EventMask::STOP_CONTAINER
-            | EventMask::REMOVE_CONTAINER
+        events()
     }
 
     fn configured(&self, runtime: RuntimeInfo) {
@@ -139,6 +137,15 @@ impl Plugin for VolumePlugin {
         self.metrics.nri_lost();
         self.agent.runtime_lost(why.full_message());
     }
+}
+
+fn events() -> EventMask {
+    EventMask::RUN_POD_SANDBOX
+        | EventMask::STOP_POD_SANDBOX
+        | EventMask::REMOVE_POD_SANDBOX
+        | EventMask::CREATE_CONTAINER
+        | EventMask::STOP_CONTAINER
+        | EventMask::REMOVE_CONTAINER
 }
 
 fn sandbox_view(pod: PodSandbox) -> SandboxView {

@@ -4,6 +4,7 @@
 mod doctor;
 mod guard;
 mod helper;
+mod launched;
 mod node;
 mod own;
 mod parts;
@@ -14,7 +15,7 @@ mod store;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio_util::sync::CancellationToken;
+use parts::Door;
 
 use crate::{
     cli::{self, Cli, Command},
@@ -31,11 +32,14 @@ pub fn run() -> ExitCode {
     if guard::is_called() {
         return guard::guard(&guard::Place::by_name());
     }
-    let cli = Cli::parse();
-    match dispatch(cli) {
-        Ok(status) => status,
-        Err(error) => cli::report(&error),
-    }
+    let done = if launched::is_launched() {
+        let threads = runtime(Threads::Many);
+        let done = threads.and_then(|threads| threads.block_on(launched::run()));
+        done.map(|()| ExitCode::SUCCESS)
+    } else {
+        dispatch(Cli::parse())
+    };
+    done.unwrap_or_else(|error| cli::report(&error))
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
@@ -43,12 +47,16 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Serve(options) => {
             let config = Config::load(&options.config)?;
             telemetry::init(&config.log)?;
-            runtime(Threads::Many)?.block_on(serve::serve(config))?;
+            runtime(Threads::Many)?.block_on(async {
+                let shutdown = parts::shutdown()?;
+                serve::serve(config, shutdown, Door::Dial).await
+            })?;
         }
         Command::Control(options) => {
             let config = Config::load(&options.config)?;
             telemetry::init(&config.log)?;
-            runtime(Threads::Many)?.block_on(serve::control(config))?;
+            runtime(Threads::Many)?
+                .block_on(async { serve::control(config, parts::shutdown()?).await })?;
         }
         Command::Node(cli::NodeCommand {
             verb: None,
@@ -57,7 +65,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         }) => {
             let config = Config::load(&config)?;
             telemetry::init(&config.log)?;
-            runtime(Threads::Many)?.block_on(node::node(config, control))?;
+            runtime(Threads::Many)?.block_on(async {
+                let shutdown = parts::shutdown()?;
+                node::node(config, control, shutdown, Door::Dial).await
+            })?;
         }
         Command::Node(cli::NodeCommand {
             verb: Some(verb), ..
@@ -72,11 +83,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 name: options.name.to_string(),
                 node_id: process::hostname(),
             };
-            runtime(Threads::Many)?.block_on(async {
-                let shutdown = CancellationToken::new();
-                parts::stop_on_signals(&shutdown)?;
-                local_driver::serve(options, shutdown).await
-            })?;
+            runtime(Threads::Many)?
+                .block_on(async { local_driver::serve(options, parts::shutdown()?).await })?;
         }
         Command::Config(options) => match options.check {
             Some(path) => {

@@ -14,6 +14,7 @@ mod guard_crun;
 mod hostpath;
 mod killed;
 mod late;
+mod launched;
 mod many;
 mod pace;
 mod plain;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> Vec<Case> {
         restart::cases(),
         killed::cases(),
         late::cases(),
+        launched::cases(),
         many::cases(),
         delete::cases(),
         hostpath::cases(),

@@ -75,6 +75,13 @@ impl Daemon {
         let _ = self.child.wait();
     }
 
+    /// The same, of the process alone and not of those that it has started.
+    pub(crate) fn kill_alone(&mut self) {
+        // Only fails where it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Asks it to end with SIGTERM; none when it does not within the time.
     pub(crate) fn terminate(&mut self, within: Duration) -> Option<ExitStatus> {
         self.signal(Signal::TERM);

@@ -235,6 +235,11 @@ impl Node {
         self.containerd.kill();
     }
 
+    /// The same, and what it has started lives on.
+    pub(crate) fn kill_containerd_alone(&mut self) {
+        self.containerd.kill_alone();
+    }
+
     /// Starts containerd again and waits until our plugin is back.
     pub(crate) fn restart_containerd(&mut self) {
         let before = self.connections();

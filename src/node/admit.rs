@@ -23,11 +23,15 @@ pub(super) fn asks(sandbox: &SandboxView, container: Option<&ContainerView>) -> 
     has_ours(&sandbox.annotations) || container.is_some_and(|c| has_ours(&c.annotations))
 }
 
+/// Whether an annotation with this key is one of ours.
+pub fn is_ours(key: &str) -> bool {
+    key.starts_with(annotation::PREFIX)
+}
+
 /// Whether annotations of ours are among them.
 pub(super) fn has_ours(annotations: &BTreeMap<String, String>) -> bool {
     let mut from = annotations.range(annotation::PREFIX.to_owned()..);
-    from.next()
-        .is_some_and(|(key, _)| key.starts_with(annotation::PREFIX))
+    from.next().is_some_and(|(key, _)| is_ours(key))
 }
 
 /// Reads and checks the annotations. None: neither asks for volumes.

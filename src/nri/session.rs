@@ -108,6 +108,22 @@ pub async fn run<P: Plugin>(
     }
 }
 
+/// Serves the plugin through the one connection that the runtime itself has made,
+/// until its end or `shutdown`. Gives why it ended.
+pub async fn serve_one<P: Plugin>(
+    io: UnixStream,
+    config: SessionConfig,
+    plugin: Arc<P>,
+    shutdown: CancellationToken,
+    status: watch::Sender<Status>,
+) -> Error {
+    let (_, why) = session(io, &config, &plugin, &shutdown, &status).await;
+    status.send_replace(Status::Disconnected {
+        why: why.full_message(),
+    });
+    why
+}
+
 fn shutting_down() -> Error {
     Error::unavailable("the plugin is shutting down")
 }

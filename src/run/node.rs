@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     own::own,
-    parts::{Base, stop_on_signals},
+    parts::{Base, Door},
 };
 use crate::{
     config::Config,
@@ -17,8 +17,13 @@ use crate::{
     transport,
 };
 
-/// Runs until SIGTERM or SIGINT.
-pub(super) async fn node(mut config: Config, endpoint: Option<String>) -> Result<()> {
+/// Runs until the shutdown.
+pub(super) async fn node(
+    mut config: Config,
+    endpoint: Option<String>,
+    shutdown: CancellationToken,
+    door: Door,
+) -> Result<()> {
     let control = config.node.control.as_mut().ok_or_else(|| {
         Error::invalid(
             "`actor-volumes node` needs a [node.control] table with endpoint, and [node.control.tls] with ca, cert and key",
@@ -28,10 +33,8 @@ pub(super) async fn node(mut config: Config, endpoint: Option<String>) -> Result
         control.endpoint = endpoint;
     }
     let endpoint = control.endpoint()?;
-    let shutdown = CancellationToken::new();
-    stop_on_signals(&shutdown)?;
     // Held until the end, so that there is one daemon at a time.
-    let Some(_locks) = own(&config, &shutdown).await? else {
+    let Some(_locks) = own(&config, &shutdown, |what| door.waits_for(what)).await? else {
         return Ok(());
     };
     let incoming = transport::bind(&config.socket()).await?;
@@ -48,7 +51,7 @@ pub(super) async fn node(mut config: Config, endpoint: Option<String>) -> Result
         endpoint,
     };
     base.metrics().await?;
-    let nri = base.nri(Arc::clone(&agent));
+    let nri = base.nri(door, Arc::clone(&agent));
     let serving = base.serve_agent(incoming, &agent);
     let drivers = Arc::clone(&base.drivers);
     tracing::info!(node = %base.name, "the node agent is running");

@@ -22,11 +22,12 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// How often it is said that it waits.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
-/// Makes the directories and waits until they are this daemon's own. None: the
-/// shutdown came first.
+/// Makes the directories and waits until they are this daemon's own; says for whom.
+/// None: the shutdown came first.
 pub(super) async fn own(
     config: &Config,
     shutdown: &CancellationToken,
+    waits_for: impl Fn(String),
 ) -> Result<Option<Vec<DirLock>>> {
     let mut locks = Vec::new();
     let mut dirs = vec![&config.node.state_dir, &config.node.run_dir];
@@ -36,7 +37,10 @@ pub(super) async fn own(
         durable::make_dir(dir).map_err(|e| {
             Error::internal(format!("cannot make {}", dir.display())).with_source(e)
         })?;
-        match shutdown.run_until_cancelled(lock_when_free(dir)).await {
+        match shutdown
+            .run_until_cancelled(lock_when_free(dir, &waits_for))
+            .await
+        {
             Some(lock) => locks.push(lock?),
             None => return Ok(None),
         }
@@ -44,7 +48,7 @@ pub(super) async fn own(
     Ok(Some(locks))
 }
 
-async fn lock_when_free(dir: &Path) -> Result<DirLock> {
+async fn lock_when_free(dir: &Path, waits_for: impl Fn(String)) -> Result<DirLock> {
     let mut said: Option<tokio::time::Instant> = None;
     loop {
         let found = lock::try_lock(dir).map_err(|e| {
@@ -53,6 +57,7 @@ async fn lock_when_free(dir: &Path) -> Result<DirLock> {
         let holder = match found {
             Locked::Ours(lock) => {
                 if said.is_some() {
+                    waits_for(String::new());
                     tracing::info!(dir = %dir.display(), "the other daemon has ended");
                 }
                 return Ok(lock);
@@ -61,6 +66,10 @@ async fn lock_when_free(dir: &Path) -> Result<DirLock> {
         };
         if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
             said = Some(tokio::time::Instant::now());
+            waits_for(format!(
+                "the daemon with process id {holder} has {}, and this one waits for its end",
+                dir.display()
+            ));
             tracing::warn!(
                 dir = %dir.display(),
                 pid = holder,

@@ -22,7 +22,7 @@ use crate::{
     model::NodeName,
     node::{Agent, AgentService, Authority, Layout, NodeSettings, Ports},
     nri::{self, SessionConfig, Status},
-    nri_plugin::VolumePlugin,
+    nri_plugin::{Front, VolumePlugin},
     proto::api::{
         agent_server::AgentServer, control_server::ControlServer,
         node_admin_server::NodeAdminServer, nodes_server::NodesServer,
@@ -44,6 +44,23 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The deadline of each call to a driver that registered itself.
 const DISCOVERED_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How the runtime's events come in.
+pub(super) enum Door {
+    /// We connect to the runtime, again and again.
+    Dial,
+    /// The runtime has started this process, and is served already.
+    Launched(Arc<Front>),
+}
+
+impl Door {
+    /// Nothing is served yet: this comes first.
+    pub(super) fn waits_for(&self, what: String) {
+        if let Self::Launched(front) = self {
+            front.waits_for(what);
+        }
+    }
+}
 
 /// What every daemon has.
 pub(super) struct Base {
@@ -216,8 +233,12 @@ impl Base {
     }
 
     /// The plugin of the container runtime, until the shutdown.
-    pub(super) fn nri(&self, agent: Arc<Agent>) -> JoinHandle<()> {
-        let plugin = Arc::new(VolumePlugin::new(agent, Arc::clone(&self.metrics)));
+    pub(super) fn nri(&self, door: Door, agent: Arc<Agent>) -> JoinHandle<()> {
+        let plugin = VolumePlugin::new(agent, Arc::clone(&self.metrics));
+        if let Door::Launched(front) = door {
+            front.ready(plugin);
+            return tokio::spawn(async {});
+        }
         let session = SessionConfig {
             socket: self.config.runtime.nri_socket.clone(),
             name: self.config.runtime.plugin_name.clone(),
@@ -228,7 +249,7 @@ impl Base {
         });
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
-            nri::run(session, plugin, shutdown, status).await;
+            nri::run(session, Arc::new(plugin), shutdown, status).await;
         })
     }
 
@@ -285,8 +306,9 @@ fn settings(config: &Config, name: NodeName) -> NodeSettings {
     }
 }
 
-/// Cancels the token at SIGTERM and SIGINT.
-pub(super) fn stop_on_signals(shutdown: &CancellationToken) -> Result<()> {
+/// A token that SIGTERM and SIGINT cancel.
+pub(super) fn shutdown() -> Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signal = tokio::signal::unix::signal(kind)
             .map_err(|e| Error::internal("cannot listen for signals").with_source(e))?;
@@ -297,5 +319,5 @@ pub(super) fn stop_on_signals(shutdown: &CancellationToken) -> Result<()> {
             shutdown.cancel();
         });
     }
-    Ok(())
+    Ok(shutdown)
 }

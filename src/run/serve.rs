@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     own::own,
-    parts::{Base, stop_on_signals},
+    parts::{Base, Door},
     ports::{CurrentWord, LocalNode},
 };
 use crate::{
@@ -18,12 +18,10 @@ use crate::{
     transport,
 };
 
-/// Runs until SIGTERM or SIGINT.
-pub(super) async fn serve(config: Config) -> Result<()> {
-    let shutdown = CancellationToken::new();
-    stop_on_signals(&shutdown)?;
+/// Runs until the shutdown.
+pub(super) async fn serve(config: Config, shutdown: CancellationToken, door: Door) -> Result<()> {
     // Held until the end, so that there is one daemon at a time.
-    let Some(_locks) = own(&config, &shutdown).await? else {
+    let Some(_locks) = own(&config, &shutdown, |what| door.waits_for(what)).await? else {
         return Ok(());
     };
     let incoming = transport::bind(&config.socket()).await?;
@@ -37,7 +35,7 @@ pub(super) async fn serve(config: Config) -> Result<()> {
     let agent = base.agent(Arc::new(CurrentWord(Arc::clone(&control))))?;
     let _ = local.agent.set(Arc::clone(&agent));
     base.metrics().await?;
-    let nri = base.nri(Arc::clone(&agent));
+    let nri = base.nri(door, Arc::clone(&agent));
     base.listen_for_nodes(&control, &nodes).await?;
     let served = base
         .serve_api(incoming, &control, &nodes, Some(&agent))
@@ -48,16 +46,14 @@ pub(super) async fn serve(config: Config) -> Result<()> {
     served
 }
 
-/// The control plane without a node. Runs until SIGTERM or SIGINT.
-pub(super) async fn control(config: Config) -> Result<()> {
+/// The control plane without a node. Runs until the shutdown.
+pub(super) async fn control(config: Config, shutdown: CancellationToken) -> Result<()> {
     if config.control.files().is_none() {
         return Err(Error::invalid(
             "a control plane without a node needs control.listen and [control.tls], or no node ever reaches it",
         ));
     }
-    let shutdown = CancellationToken::new();
-    stop_on_signals(&shutdown)?;
-    let Some(_locks) = own(&config, &shutdown).await? else {
+    let Some(_locks) = own(&config, &shutdown, drop).await? else {
         return Ok(());
     };
     let incoming = transport::bind(&config.socket()).await?;
