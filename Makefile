@@ -26,6 +26,10 @@ test: ## Set up all that is needed and run every test (root); all that CI proves
 test-long: ## The same tests with larger bounds (root)
 	AV_LONG=1 bash e2e/test.sh all
 
+.PHONY: soak
+soak: ## Half an hour of random pods, kills and hangs on a real containerd (root)
+	AV_SOAK_MINUTES=$${AV_SOAK_MINUTES:-30} bash e2e/soak.sh
+
 .PHONY: tools
 tools: ## Bring the pinned runtimes and drivers into the tool cache
 	bash e2e/tools/setup.sh

@@ -65,13 +65,13 @@ pub(crate) fn all() -> Vec<Case> {
 const DATA: &str = "/my-data";
 
 /// One volume for every container of the pod.
-const SHARED: &str = "shared";
+pub(crate) const SHARED: &str = "shared";
 
 /// One volume, writable in the container `agent`, read-only in `reader`.
 const PAIR: &str = "pair";
 
 /// Applies a storage class of the node's driver, and the templates.
-fn prepare(node: &Node) {
+pub(crate) fn prepare(node: &Node) {
     let driver = node
         .options
         .driver
@@ -119,7 +119,7 @@ fn create(node: &Node, actor: &str, template: &str) {
 }
 
 /// The actor's name as the command line wants it.
-fn qualified(actor: &str) -> String {
+pub(crate) fn qualified(actor: &str) -> String {
     format!("{NAMESPACE}/{actor}")
 }
 

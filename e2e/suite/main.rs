@@ -12,6 +12,7 @@ mod leaks;
 mod node;
 mod setup;
 mod site;
+mod soak;
 mod verbs;
 
 use std::{
@@ -103,10 +104,14 @@ fn main() -> ExitCode {
     panic::set_hook(Box::new(|info| {
         PANIC.with_borrow_mut(|p| *p = info.to_string());
     }));
+    let all = match soak::Plan::from_environment() {
+        Some(_) => soak::cases,
+        None => cases::all,
+    };
     let has_host_path = setup().tool("csi-driver-host-path").is_some();
     let mut trials = Vec::new();
     for version in &setup().versions {
-        for case in cases::all() {
+        for case in all() {
             if !case.everywhere && *version != setup().main_version {
                 continue;
             }

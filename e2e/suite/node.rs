@@ -230,6 +230,17 @@ impl Node {
         serve.signal(if frozen { Signal::STOP } else { Signal::CONT });
     }
 
+    /// The same of the CSI driver.
+    pub(crate) fn freeze_driver(&mut self, frozen: bool) {
+        let driver = self.driver.as_mut().expect("the driver runs");
+        driver.signal(if frozen { Signal::STOP } else { Signal::CONT });
+    }
+
+    /// The process of our daemon.
+    pub(crate) fn serve_pid(&self) -> u32 {
+        self.serve.as_ref().expect("the daemon runs").pid()
+    }
+
     /// Ends containerd as a crash would.
     pub(crate) fn kill_containerd(&mut self) {
         self.containerd.kill();
@@ -431,7 +442,8 @@ fn start_containerd(dir: &Path, version: &str) -> Daemon {
     Daemon::start("containerd", &mut command, &dir.join("logs/containerd.log"))
 }
 
-fn connect(dir: &Path) -> Cri {
+/// A client of the node's containerd, once it is ready.
+pub(crate) fn connect(dir: &Path) -> Cri {
     let socket = dir.join("c.sock");
     let logs = dir.join("logs/pods");
     until("containerd is ready", SOON, || {

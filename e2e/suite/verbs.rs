@@ -2,7 +2,7 @@
 //! What a case does on its node: verbs of our command line, faults of the
 //! driver, pods and containers.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use testkit::cri::{Annotations, ContainerSpec, Output, Pod, PodSpec};
 
@@ -13,28 +13,30 @@ use crate::{
     setup::actor_volumes,
 };
 
+/// Runs `actor-volumes` for the node of this directory.
+pub(crate) fn av(dir: &Path, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new("timeout")
+        .args(["--signal", "KILL", PATIENCE])
+        .arg(actor_volumes().get_program())
+        .env("ACTOR_VOLUMES_SOCKET", dir.join("run/actor-volumes.sock"))
+        .args(arguments)
+        .output()
+        .expect("our binary runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        Ok(text(&output.stdout))
+    } else {
+        Err(format!("{}: {}", output.status, text(&output.stderr)))
+    }
+}
+
 impl Node {
     // --- our own command line
 
     /// Runs `actor-volumes` with these arguments: its standard output, or what
     /// it said on standard error.
     pub(crate) fn av(&self, arguments: &[&str]) -> Result<String, String> {
-        let output = Command::new("timeout")
-            .args(["--signal", "KILL", PATIENCE])
-            .arg(actor_volumes().get_program())
-            .env(
-                "ACTOR_VOLUMES_SOCKET",
-                self.dir.join("run/actor-volumes.sock"),
-            )
-            .args(arguments)
-            .output()
-            .expect("our binary runs");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() {
-            Ok(text(&output.stdout))
-        } else {
-            Err(format!("{}: {}", output.status, text(&output.stderr)))
-        }
+        av(&self.dir, arguments)
     }
 
     /// The same, where it must succeed.
