@@ -14,7 +14,13 @@ trap 'rm -rf -- "$work"' EXIT
 export AV_SKIPS=$work/skips
 : > "$AV_SKIPS"
 # Larger bounds: more histories and inputs for the property tests.
-[ -z "${AV_LONG:-}" ] || export PROPTEST_CASES=${PROPTEST_CASES:-10000} AV_SOAK_MINUTES=${AV_SOAK_MINUTES:-30}
+soak_minutes=${AV_SOAK_MINUTES:-8}
+if [ -n "${AV_LONG:-}" ]; then
+    export PROPTEST_CASES=${PROPTEST_CASES:-10000}
+    soak_minutes=${AV_SOAK_MINUTES:-30}
+fi
+# It makes of the suite the soak.
+unset AV_SOAK_MINUTES
 passed=0 failed=0
 failures=()
 
@@ -81,7 +87,7 @@ root_stages() {
     stage "NFS in user-mode Linux" bash e2e/uml/run.sh
     stage "power cuts in user-mode Linux" bash e2e/uml/power.sh
     stage "end to end" bash e2e/run.sh
-    stage soak bash e2e/soak.sh
+    stage soak env AV_SOAK_MINUTES="$soak_minutes" bash e2e/soak.sh
     stage demo bash e2e/demo.sh
 }
 
