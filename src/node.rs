@@ -8,6 +8,7 @@
 
 mod admit;
 mod agent;
+mod asked;
 mod breach;
 mod budget;
 mod check;
@@ -35,7 +36,8 @@ mod volume;
 mod worker;
 
 pub use admit::is_ours;
-pub use agent::{Agent, Holding};
+pub use agent::Agent;
+pub use asked::Holding;
 pub use breach::Breach;
 pub use door::Door;
 pub use helper::HelperAnswer;
