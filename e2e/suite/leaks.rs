@@ -147,6 +147,40 @@ pub(crate) fn end_shim(dir: &Path, sandbox: &str) {
     }
 }
 
+/// Ends what a containerd that was killed has forgotten: shims, cgroups and root file
+/// systems of sandboxes that it was making, and lists no more. Says how much it was.
+/// All pods are removed by now.
+pub(crate) fn end_forgotten(dir: &Path, cgroup_parent: &str) -> String {
+    let is_shim = |p: &Process| p.command.contains("containerd-shim");
+    let (shims, others): (Vec<_>, Vec<_>) = processes_of(dir, cgroup_parent)
+        .into_iter()
+        .partition(is_shim);
+    let in_pods = format!("{cgroup_parent}/");
+    let inner = others.iter().filter(|p| p.cgroups.contains(&in_pods));
+    let inner: Vec<_> = inner.collect();
+    for process in shims.iter().chain(inner.iter().copied()) {
+        process.kill();
+    }
+    let roots = mounts_below(&dir.join("state"));
+    for mount in roots.iter().rev() {
+        let _ = unmount(mount, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    }
+    let until = Instant::now() + Duration::from_secs(5);
+    let cgroups = cgroups_below(cgroup_parent).len();
+    while !cgroups_below(cgroup_parent).is_empty() && Instant::now() < until {
+        for cgroup in cgroups_below(cgroup_parent) {
+            let _ = fs::remove_dir(cgroup);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    format!(
+        "{} shims, {} processes, {} mounts, {cgroups} cgroups",
+        shims.len(),
+        inner.len(),
+        roots.len()
+    )
+}
+
 /// Ends all that is left of a node, by force. A case that failed must not
 /// disturb the next one.
 pub(crate) fn sweep(dir: &Path, cgroup_parent: &str) {

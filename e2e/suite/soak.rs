@@ -23,7 +23,7 @@ use chaos::Chaos;
 use growth::Growth;
 use worker::Worker;
 
-use crate::{Case, cases::prepare, driver::Driver, node::Node, note};
+use crate::{Case, cases::prepare, driver::Driver, leaks, node::Node, note};
 
 /// Actors that live at a time.
 const WORKERS: usize = 6;
@@ -79,6 +79,17 @@ pub(crate) struct Counts {
     pub(crate) retries: AtomicU64,
 }
 
+/// A sandbox that a killed containerd was making is in no listing: its own leftovers
+/// are not ours. What holds a volume would have kept its actor from being deleted.
+fn forgotten(node: &Node) -> String {
+    let pods = node.cri.pods().expect("the runtime is up");
+    assert_eq!(pods, [""; 0], "all pods are removed");
+    assert_eq!(node.held_mounts(), [""; 0]);
+    // Their shims end a moment after them.
+    std::thread::sleep(Duration::from_secs(2));
+    leaks::end_forgotten(&node.dir, &node.cgroup_parent)
+}
+
 fn soak(node: &mut Node) {
     let plan = Plan::from_environment().expect("it is only run where it is asked for");
     println!("soak: {:?}, AV_SEED={}", plan.length, plan.seed);
@@ -123,10 +134,14 @@ fn soak(node: &mut Node) {
     }
     node.driver_well();
     let failures: Vec<String> = workers.into_iter().filter_map(Worker::join).collect();
+    let forgotten = match failures.is_empty() {
+        true => forgotten(node),
+        false => "not looked at".to_owned(),
+    };
     let counts = &shared.counts;
     let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
     note(format!(
-        "soak: {:.0} s, AV_SEED={}: {} actors, {} pods, {} containers, {} lines written and {} read back, {} tries repeated; {chaos}; {growth}",
+        "soak: {:.0} s, AV_SEED={}: {} actors, {} pods, {} containers, {} lines written and {} read back, {} tries repeated; {chaos}; {growth}; forgotten by containerds that were killed: {forgotten}",
         start.elapsed().as_secs_f32(),
         plan.seed,
         count(&counts.actors),
