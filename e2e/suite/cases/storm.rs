@@ -102,7 +102,6 @@ fn two_hundred_pods_at_once_have_their_volumes_and_foreign_pods_keep_their_pace(
     until_true("all volumes are released", PATIENCE, || {
         node.held_mounts().is_empty()
     });
-    assert_eq!(written(node), node.backend().len(), "a volume was not used");
 }
 
 /// How many volumes somebody has written to.
