@@ -21,6 +21,7 @@ mod plain;
 mod raw;
 mod restart;
 mod slow;
+mod storm;
 mod warm;
 
 use std::{thread, time::Duration};
@@ -46,6 +47,7 @@ pub(crate) fn all() -> Vec<Case> {
         warm::cases(),
         annotations::cases(),
         slow::cases(),
+        storm::cases(),
         pace::cases(),
         driver_down::cases(),
         doctor::cases(),

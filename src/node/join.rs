@@ -171,7 +171,8 @@ impl Volume {
             Glance::Mount if LOCAL.contains(&publication.file_system.as_str()) => return Ok(None),
             Glance::Mount => {}
         }
-        match self.shared.helpers.probe(&self.key, &target).await? {
+        let probed = self.shared.helpers.probe(&self.key, &target).await;
+        match self.heard(probed).await? {
             Probed::Ok => Ok(None),
             Probed::Corrupted(why) => Ok(Some(why)),
             Probed::Hangs => Err(no_answer()),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
-use super::{Agent, Breach, Holding, strays};
+use super::{Agent, Breach, Holding, Stuck, strays};
 use crate::{
     csi::Driver,
     delivery::{self, Spec},
@@ -123,6 +123,7 @@ impl AgentService {
             draining: agent.is_draining(),
             uncertain: uncertain(agent),
             breaches: agent.breaches().into_iter().map(breach).collect(),
+            stuck: agent.stuck().await.into_iter().map(stuck).collect(),
             no_sight: sight.err().map_or(String::new(), |e| e.full_message()),
         }
     }
@@ -166,6 +167,15 @@ fn breach(found: Breach) -> api::Breach {
         sandbox_id: found.sandbox,
         pod: found.pod,
         message: found.why,
+        since: found.since.to_string(),
+    }
+}
+
+fn stuck(found: Stuck) -> api::StuckVolume {
+    api::StuckVolume {
+        driver: found.key.driver.to_string(),
+        volume_id: found.key.volume_id,
+        message: found.what,
         since: found.since.to_string(),
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use super::{
     Layout, Phase, Publication, VolumeRecord, expand::Expansion, helper::Helpers, plan::Passed,
-    proof::Proof, record::Usage, records::Records, sight::Maker, stats::Stats,
+    proof::Proof, record::Usage, records::Records, sight::Maker, stats::Stats, stuck::Pending,
 };
 use crate::{
     cri::Cri,
@@ -84,6 +84,8 @@ pub(super) struct State {
     pub(super) expansion: Expansion,
     /// What NodeGetVolumeStats told.
     pub(super) stats: Stats,
+    /// What is begun and not done.
+    pub(super) pending: Pending,
     /// Scopes published by this process that no container has joined, since when.
     pub(super) fresh: HashMap<Scope, Instant>,
     /// Since when a container scope has had no member.
@@ -152,6 +154,7 @@ impl State {
             held_by: HashMap::new(),
             expansion: Expansion::default(),
             stats: Stats::default(),
+            pending: Pending::default(),
             fresh: HashMap::new(),
             memberless: HashMap::new(),
             waited: HashSet::new(),

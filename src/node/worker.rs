@@ -89,6 +89,7 @@ impl Volume {
         let now = Instant::now();
         self.end_memberless(state);
         forget_holds(state);
+        state.pending.forget(&state.record);
         let step = plan::next(&state.record, &state.passed(now));
         if step == Step::Idle && state.record.is_released() {
             state.running = false;
@@ -109,6 +110,7 @@ impl Volume {
         };
         if !rests {
             state.calling = true;
+            state.pending.begun(&step);
             return Next::Step(step);
         }
         if let Some(scope) = state.stats.asked_for(&state.record) {
@@ -161,6 +163,7 @@ impl Volume {
         };
         let failed = match outcome {
             Ok(Done::Step) => {
+                state.pending.done(step);
                 let before = match step {
                     Step::Expand(_) => state.expansion.succeeded(),
                     _ => state.failure.take(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    own::own,
+    own::{keep, own},
     parts::{Base, Door},
 };
 use crate::{
@@ -33,8 +33,8 @@ pub(super) async fn node(
         control.endpoint = endpoint;
     }
     let endpoint = control.endpoint()?;
-    // Held until the end, so that there is one daemon at a time.
-    let Some(_locks) = own(&config, &shutdown, |what| door.waits_for(what)).await? else {
+    // So that there is one daemon at a time.
+    let Some(locks) = own(&config, &shutdown, |what| door.waits_for(what)).await? else {
         return Ok(());
     };
     let incoming = transport::bind(&config.socket()).await?;
@@ -59,5 +59,6 @@ pub(super) async fn node(
     let _ = nri.await;
     let _ = serving.await;
     let _ = std::fs::remove_file(base.config.socket());
+    keep(locks);
     Ok(())
 }

@@ -48,6 +48,12 @@ pub(super) async fn own(
     Ok(Some(locks))
 }
 
+/// The directories stay this daemon's own until the process has ended: until then
+/// what is still under way may have the store open.
+pub(super) fn keep(locks: Vec<DirLock>) {
+    std::mem::forget(locks);
+}
+
 async fn lock_when_free(dir: &Path, waits_for: impl Fn(String)) -> Result<DirLock> {
     let mut said: Option<tokio::time::Instant> = None;
     loop {

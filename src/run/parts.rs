@@ -42,6 +42,9 @@ const STATS_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is looked whether what is published is still of use.
 const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long an orderly end may take.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
 /// The deadline of each call to a driver that registered itself.
 const DISCOVERED_CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -319,5 +322,22 @@ pub(super) fn shutdown() -> Result<CancellationToken> {
             shutdown.cancel();
         });
     }
+    tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.cancelled().await;
+            // A thread of its own: the end of the async runtime is waited for as well.
+            std::thread::spawn(end_anyway);
+        }
+    });
     Ok(shutdown)
+}
+
+/// What hangs, such as a look at a dead file system or a client that was stopped,
+/// keeps no daemon from its end: whatever is under way is on disk, and taken up at
+/// the next start, as after a crash.
+fn end_anyway() {
+    std::thread::sleep(END_WITHIN);
+    tracing::warn!("not all that is under way has ended within {END_WITHIN:?}: it is left");
+    std::process::exit(0);
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    own::own,
+    own::{keep, own},
     parts::{Base, Door},
     ports::{CurrentWord, LocalNode},
 };
@@ -20,8 +20,8 @@ use crate::{
 
 /// Runs until the shutdown.
 pub(super) async fn serve(config: Config, shutdown: CancellationToken, door: Door) -> Result<()> {
-    // Held until the end, so that there is one daemon at a time.
-    let Some(_locks) = own(&config, &shutdown, |what| door.waits_for(what)).await? else {
+    // So that there is one daemon at a time.
+    let Some(locks) = own(&config, &shutdown, |what| door.waits_for(what)).await? else {
         return Ok(());
     };
     let incoming = transport::bind(&config.socket()).await?;
@@ -43,6 +43,7 @@ pub(super) async fn serve(config: Config, shutdown: CancellationToken, door: Doo
     let _ = nri.await;
     // The next start replaces a dead socket as well.
     let _ = std::fs::remove_file(base.config.socket());
+    keep(locks);
     served
 }
 
@@ -53,7 +54,7 @@ pub(super) async fn control(config: Config, shutdown: CancellationToken) -> Resu
             "a control plane without a node needs control.listen and [control.tls], or no node ever reaches it",
         ));
     }
-    let Some(_locks) = own(&config, &shutdown, drop).await? else {
+    let Some(locks) = own(&config, &shutdown, drop).await? else {
         return Ok(());
     };
     let incoming = transport::bind(&config.socket()).await?;
@@ -64,5 +65,6 @@ pub(super) async fn control(config: Config, shutdown: CancellationToken) -> Resu
     base.listen_for_nodes(&control, &nodes).await?;
     let served = base.serve_api(incoming, &control, &nodes, None).await;
     let _ = std::fs::remove_file(base.config.socket());
+    keep(locks);
     served
 }

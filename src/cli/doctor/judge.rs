@@ -27,6 +27,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     findings.push(state_dir(facts));
     findings.push(sight(facts));
     findings.extend(breaches(facts));
+    findings.extend(stuck(facts));
     findings.extend(left_overs(facts));
     findings
 }
@@ -74,6 +75,28 @@ fn breaches(facts: &Facts) -> Vec<Finding> {
         )
     };
     status.breaches.iter().map(one).collect()
+}
+
+/// Volumes that do not get on.
+fn stuck(facts: &Facts) -> Vec<Finding> {
+    const CHECK: &str = "volumes";
+    let Some(status) = status(facts) else {
+        return Vec::new();
+    };
+    if status.stuck.is_empty() {
+        return vec![ok(CHECK, "none waits for its driver or for its release")];
+    }
+    let one = |stuck: &api::StuckVolume| {
+        warn(
+            CHECK,
+            format!(
+                "volume {} of {} since {}: {}",
+                stuck.volume_id, stuck.driver, stuck.since, stuck.message
+            ),
+            "see to what is named: the driver, the file system's server, or the process that holds it; the rest follows by itself",
+        )
+    };
+    status.stuck.iter().map(one).collect()
 }
 
 fn status(facts: &Facts) -> Option<&AgentStatus> {

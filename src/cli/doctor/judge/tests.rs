@@ -5,7 +5,7 @@ use crate::{
     cli::doctor::{RuntimeSettings, containerd::RuntimeHandler},
     config::Config,
     error::Error,
-    proto::api::{AgentDriver, NriStatus},
+    proto::api::{AgentDriver, NriStatus, StuckVolume},
 };
 
 const OUR_GUARD: &str = "/usr/bin/actor-volumes-runtime";
@@ -131,6 +131,10 @@ fn each_fault_is_told_by_its_own_check() {
         ("left-overs", Warn, |f| {
             let daemon = f.daemon.as_mut().unwrap();
             daemon.uncertain.push("sandbox s1: x".into());
+        }),
+        ("volumes", Warn, |f| {
+            let daemon = f.daemon.as_mut().unwrap();
+            daemon.stuck.push(StuckVolume::default());
         }),
         ("daemon", Warn, |f| {
             f.daemon.as_mut().unwrap().draining = true
