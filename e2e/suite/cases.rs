@@ -11,6 +11,7 @@ mod driver_down;
 mod group;
 mod guard;
 mod guard_crun;
+mod hang;
 mod hostpath;
 mod killed;
 mod late;
@@ -58,6 +59,7 @@ pub(crate) fn all() -> Vec<Case> {
         launched::cases(),
         many::cases(),
         delete::cases(),
+        hang::cases(),
         hostpath::cases(),
     ]
     .concat()

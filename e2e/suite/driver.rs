@@ -24,6 +24,8 @@ pub(crate) enum Driver {
     Testkit,
     /// The same over loop devices: file systems of a size, and raw volumes.
     TestkitLoop,
+    /// The same over FUSE: a process serves each volume, and may be stopped.
+    TestkitFuse,
     /// csi-driver-host-path, which nobody here wrote.
     HostPath,
 }
@@ -33,7 +35,7 @@ impl Driver {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Local => "local.actor-volumes.dev",
-            Self::Testkit | Self::TestkitLoop => "testkit.actor-volumes.dev",
+            Self::Testkit | Self::TestkitLoop | Self::TestkitFuse => "testkit.actor-volumes.dev",
             Self::HostPath => "hostpath.csi.k8s.io",
         }
     }
@@ -56,7 +58,7 @@ impl Driver {
                     .arg(root);
                 command
             }
-            Self::Testkit | Self::TestkitLoop => {
+            Self::Testkit | Self::TestkitLoop | Self::TestkitFuse => {
                 let mut command = testkit("testkit-csi");
                 command
                     .args(["--name", self.name(), "--attach", "--socket"])
@@ -69,6 +71,9 @@ impl Driver {
                     .arg(dir.join(CALLS));
                 if self == Self::TestkitLoop {
                     command.args(["--backend", "loop", "--expand", "online", "--stats"]);
+                }
+                if self == Self::TestkitFuse {
+                    command.args(["--backend", "fuse"]);
                 }
                 command
             }
@@ -99,7 +104,7 @@ impl Driver {
         let at = |name: &str| leaks::entries(&root.join(name));
         match self {
             Self::Local => [at("volumes"), at("trash")].concat(),
-            Self::Testkit | Self::TestkitLoop => at("volumes"),
+            Self::Testkit | Self::TestkitLoop | Self::TestkitFuse => at("volumes"),
             Self::HostPath => at("."),
         }
     }
@@ -129,6 +134,17 @@ pub(crate) fn set_delay(dir: &Path, method: &str, delay: Duration) {
 /// another fault is set.
 pub(crate) fn set_hang(dir: &Path, method: &str) {
     set_faults(dir, &json!({ "hang": { method: true } }));
+}
+
+/// Makes testkit's driver stop in the middle of calls of this name.
+pub(crate) fn set_hang_midway(dir: &Path, method: &str) {
+    set_faults(dir, &json!({ "hang_midway": { method: true } }));
+}
+
+/// Stops the server of a volume's file system, or lets it go on.
+pub(crate) fn set_frozen(dir: &Path, volume: &str, frozen: bool) {
+    let order = if frozen { "freeze" } else { "thaw" };
+    set_faults(dir, &json!({ "fuse": { volume: order } }));
 }
 
 /// Tells testkit's driver that this node is off.

@@ -354,7 +354,10 @@ impl Node {
         left.extend(self.held().into_iter().map(|h| format!("on the node: {h}")));
         let backend = driver.volumes(&self.dir).into_iter();
         left.extend(backend.map(|v| format!("in the driver's backend: {v}")));
-        if matches!(driver, Driver::Testkit | Driver::TestkitLoop) {
+        if matches!(
+            driver,
+            Driver::Testkit | Driver::TestkitLoop | Driver::TestkitFuse
+        ) {
             left.extend(driver::violations(&self.dir));
         }
         left

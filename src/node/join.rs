@@ -64,8 +64,11 @@ impl Volume {
                 Some(shown) if examined => return Ok(shown),
                 Some(_) => {
                     let within = until.max(Instant::now() + EXAMINE_WITHIN);
-                    tokio::time::timeout_at(within.into(), self.examine(scope))
-                        .await
+                    let looked = tokio::time::timeout_at(within.into(), self.examine(scope)).await;
+                    if looked.is_err() {
+                        self.state.lock().await.pending.probed(true);
+                    }
+                    looked
                         .unwrap_or_else(|_| Err(no_answer()))
                         .map_err(|e| e.context(format_args!("volume {name}")))?;
                     examined = true;

@@ -97,8 +97,12 @@ async fn a_mount_that_hangs_is_given_to_nobody_and_hangs_nothing() {
     assert!(begun.elapsed() < Duration::from_millis(1_900));
     let text = refused.full_message();
     assert!(text.contains("does not answer"), "{text}");
+    let stuck = node.agent.stuck().await;
+    assert_eq!(stuck.len(), 1, "{stuck:?}");
+    assert!(stuck[0].what.contains("does not answer"), "{stuck:?}");
     order(&node, FuseOrder::Thaw);
     node.create_until(&sandbox, "c3").await;
+    assert!(node.agent.stuck().await.is_empty());
     assert_eq!(node.driver.count("NodePublishVolume"), 1);
     node.end("s1", "c3");
     node.finish().await;

@@ -31,15 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// The worst level of each check, and the exit status.
 pub(super) fn doctor(node: &Node) -> (BTreeMap<String, String>, i32) {
-    let output = Command::new("timeout")
-        .args(["--signal", "KILL", "60"])
-        .arg(actor_volumes().get_program())
-        .args(["doctor", "-o", "json", "--config"])
-        .arg(node.dir.join("config.toml"))
-        .output()
-        .expect("our binary runs");
-    let findings: Vec<serde_json::Value> =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let (findings, status) = findings(node);
     let mut levels: BTreeMap<String, String> = BTreeMap::new();
     for found in findings {
         let word = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
@@ -49,7 +41,21 @@ pub(super) fn doctor(node: &Node) -> (BTreeMap<String, String>, i32) {
             *level = word("level");
         }
     }
-    (levels, output.status.code().expect("it was not killed"))
+    (levels, status)
+}
+
+/// All that is found, and the exit status.
+pub(super) fn findings(node: &Node) -> (Vec<serde_json::Value>, i32) {
+    let output = Command::new("timeout")
+        .args(["--signal", "KILL", "60"])
+        .arg(actor_volumes().get_program())
+        .args(["doctor", "-o", "json", "--config"])
+        .arg(node.dir.join("config.toml"))
+        .output()
+        .expect("our binary runs");
+    let findings = serde_json::from_slice(&output.stdout);
+    let findings = findings.unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    (findings, output.status.code().expect("it was not killed"))
 }
 
 /// These checks have these levels, all others are well, but for the state
