@@ -89,7 +89,7 @@ fn each_fault_is_told_by_its_own_check() {
     fn settings(facts: &mut Facts) -> &mut RuntimeSettings {
         facts.containerd.as_mut().unwrap()
     }
-    let faults: [(&str, Level, Change); 23] = [
+    let faults: [(&str, Level, Change); 24] = [
         ("daemon", Fail, |f| f.daemon = away()),
         ("nri", Fail, |f| settings(f).nri = false),
         ("nri", Fail, |f| nri(f).connected = false),
