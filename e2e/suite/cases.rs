@@ -14,6 +14,7 @@ mod guard_crun;
 mod hang;
 mod hostpath;
 mod killed;
+mod kubelet;
 mod late;
 mod launched;
 mod many;
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Vec<Case> {
         drain::cases(),
         restart::cases(),
         killed::cases(),
+        kubelet::cases(),
         late::cases(),
         launched::cases(),
         many::cases(),
@@ -66,7 +68,7 @@ pub(crate) fn all() -> Vec<Case> {
 }
 
 /// Where the templates below show the volume.
-const DATA: &str = "/my-data";
+pub(crate) const DATA: &str = "/my-data";
 
 /// One volume for every container of the pod.
 pub(crate) const SHARED: &str = "shared";

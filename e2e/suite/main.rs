@@ -8,6 +8,7 @@ mod authority;
 mod cases;
 mod daemon;
 mod driver;
+mod kubelet;
 mod leaks;
 mod node;
 mod setup;
@@ -43,6 +44,8 @@ pub(crate) struct Case {
     pub(crate) options: Options,
     /// Shown on every containerd version, not only on the main one.
     pub(crate) everywhere: bool,
+    /// A tool that it needs besides the driver's.
+    pub(crate) tool: Option<&'static str>,
     /// Measures time, so nothing else may run beside it.
     pub(crate) alone: bool,
     /// The steps. Panics where something is not as it must be.
@@ -60,6 +63,7 @@ impl Case {
             name: name.to_owned(),
             options,
             everywhere: false,
+            tool: None,
             alone: false,
             run,
         }
@@ -68,6 +72,12 @@ impl Case {
     /// The same case, on every version.
     pub(crate) fn everywhere(mut self) -> Self {
         self.everywhere = true;
+        self
+    }
+
+    /// The same case, skipped where this tool was not set up.
+    pub(crate) fn needing(mut self, tool: &'static str) -> Self {
+        self.tool = Some(tool);
         self
     }
 
@@ -108,7 +118,12 @@ fn main() -> ExitCode {
         Some(_) => soak::cases,
         None => cases::all,
     };
-    let has_host_path = setup().tool("csi-driver-host-path").is_some();
+    let tools = ["csi-driver-host-path", "kubelet"].map(|t| (t, setup().tool(t).is_some()));
+    let has = |tool: &str| {
+        tools
+            .iter()
+            .any(|(name, is_there)| *name == tool && *is_there)
+    };
     let mut trials = Vec::new();
     for version in &setup().versions {
         for case in all() {
@@ -116,11 +131,9 @@ fn main() -> ExitCode {
                 continue;
             }
             let name = format!("containerd-{version}::{}", case.name);
-            let missing = case
-                .options
-                .driver
-                .and_then(Driver::tool)
-                .filter(|_| !has_host_path);
+            let needed = case.options.driver.and_then(Driver::tool);
+            let mut needed = needed.into_iter().chain(case.tool);
+            let missing = needed.find(|tool| !has(tool));
             let asked = arguments.filter.as_ref().is_none_or(|f| name.contains(f));
             if let Some(tool) = missing.filter(|_| asked && !arguments.list) {
                 report_skip(&name, &format!("{tool} was not set up"));

@@ -18,7 +18,7 @@ cache=${AV_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/actor-volumes/tools}
 . "$here/debian.sh"
 
 all=(containerd-1.7 runc crun busybox-static containerd-2.3 containerd-2.1 crictl csi-driver-host-path csi-sanity
-    csi-mock csi-driver-nfs user-mode-linux nfs-utils)
+    csi-mock csi-driver-nfs user-mode-linux nfs-utils kubelet)
 gpath=github.com/containerd/containerd/v2
 # The status of a tool that this machine cannot have.
 cannot_have=75
@@ -46,6 +46,7 @@ recipe() {
         csi-driver-host-path) echo "go $csi_driver_host_path github.com/kubernetes-csi/drivers/app/hostpathplugin" ;;
         csi-driver-nfs) echo "go $csi_driver_nfs github.com/kubernetes-csi/drivers/app/nfsplugin" ;;
         csi-mock) echo "go $csi_mock ." ;;
+        kubelet) echo "go $kubelet k8s.io/kubernetes/cmd/kubelet" ;;
         csi-sanity) echo "go $csi_test github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity" ;;
         *) fail "no tool is named $1; there are: ${all[*]}" ;;
     esac
@@ -89,6 +90,7 @@ try() {
             user-mode-linux) "$bin/linux.uml" --version ;;
             nfs-utils) LD_LIBRARY_PATH=$(nfs_libraries "$bin") "$bin/../../sbin/mount.nfs" -V ;;
             csi-sanity) "$bin/csi-sanity" -help ;;
+            kubelet) "$bin/kubelet" --version ;;
         esac 2>&1
     ) || fail "$name does not run on this machine: $said"
 }
@@ -175,6 +177,7 @@ get_go() {
             tags="no_btrfs no_zfs no_devmapper no_tracing"
             stamp="-X $gpath/version.Version=${version#v}"
             ;;
+        kubelet) stamp="-X k8s.io/component-base/version.gitVersion=$version" ;;
         crictl) stamp="-X sigs.k8s.io/cri-tools/pkg/version.Version=$version" ;;
     esac
     export GOTOOLCHAIN=local GOFLAGS=-mod=readonly GOWORK=off CGO_ENABLED=0

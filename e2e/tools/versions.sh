@@ -25,4 +25,5 @@ csi_driver_host_path=v1.0.2
 csi_driver_nfs=v1.0.2
 # Of k8s.io/kubernetes, started by go/csi-mock/main.go.
 csi_mock=v1.36.0
+kubelet=v1.36.0
 csi_test=v5.6.0

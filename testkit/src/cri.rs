@@ -300,6 +300,26 @@ impl Cri {
         Ok(items.into_iter().map(|p| p.id).collect())
     }
 
+    /// The containers of a sandbox: the newest of each name, with its id, and whether
+    /// it runs.
+    pub fn containers(&self, sandbox: &str) -> Result<BTreeMap<String, (String, bool)>> {
+        let request = cri::ListContainersRequest {
+            filter: Some(cri::ContainerFilter {
+                pod_sandbox_id: sandbox.to_owned(),
+                ..Default::default()
+            }),
+        };
+        let mut client = self.client();
+        let mut items = self.wait(client.list_containers(request))?.containers;
+        items.sort_by_key(|c| c.created_at);
+        let running = cri::ContainerState::ContainerRunning as i32;
+        let one = |c: cri::Container| {
+            let name = c.metadata.unwrap_or_default().name;
+            (name, (c.id, c.state == running))
+        };
+        Ok(items.into_iter().map(one).collect())
+    }
+
     /// Creates a container; it does not run yet.
     pub fn create_container(&self, pod: &Pod, spec: &ContainerSpec) -> Result<String> {
         let request = cri::CreateContainerRequest {
