@@ -44,6 +44,8 @@ pub(super) struct Verdicts {
 #[derive(Debug)]
 pub(super) struct Reconciler {
     runtime: RuntimeId,
+    /// How far two listings are apart at least.
+    apart: Duration,
     /// Scopes that the last listing did not show, since when.
     missing: HashMap<Scope, Instant>,
     /// The same of containers.
@@ -55,10 +57,11 @@ pub(super) struct Reconciler {
 }
 
 impl Reconciler {
-    /// It asks this runtime.
-    pub(super) fn new(runtime: RuntimeId) -> Self {
+    /// It asks this runtime, and again after `interval`.
+    pub(super) fn new(runtime: RuntimeId, interval: Duration) -> Self {
         Self {
             runtime,
+            apart: interval.min(APART),
             missing: HashMap::new(),
             missing_members: HashMap::new(),
             seen_members: HashSet::new(),
@@ -112,7 +115,7 @@ impl Reconciler {
             };
             let since = *missing.get(scope).unwrap_or(&now);
             self.missing.insert(scope.clone(), since);
-            if now.duration_since(since) >= APART && !may_be_made(publication, today) {
+            if now.duration_since(since) >= self.apart && !may_be_made(publication, today) {
                 verdicts.over.insert(scope.clone(), why);
             } else {
                 let text = format!("{why}; it is looked at again");
@@ -147,7 +150,7 @@ impl Reconciler {
             let since = *missing.get(member).unwrap_or(&now);
             self.missing_members.insert(member.clone(), since);
             let seen = self.seen_members.contains(member);
-            if now.duration_since(since) >= if seen { APART } else { UNLISTED } {
+            if now.duration_since(since) >= if seen { self.apart } else { UNLISTED } {
                 verdicts.gone.insert(member.clone());
             }
         }
@@ -218,7 +221,7 @@ mod tests {
         fn new() -> Self {
             let runtime = published(true).scope.runtime().clone();
             Self {
-                reconciler: Reconciler::new(runtime),
+                reconciler: Reconciler::new(runtime, UNLISTED),
                 now: Instant::now(),
                 today: TODAY,
             }

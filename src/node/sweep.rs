@@ -25,7 +25,7 @@ pub(super) struct Sweep {
 impl Sweep {
     pub(super) fn new(agent: Arc<Agent>) -> Self {
         Self {
-            reconciler: Reconciler::new(agent.runtime.clone()),
+            reconciler: Reconciler::new(agent.runtime.clone(), agent.settings.sweep_interval),
             agent,
             begun: false,
         }
