@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
+
 use super::Publication;
 use crate::{
     cri::Listing,
@@ -22,7 +24,7 @@ use crate::{
 pub(super) const APART: Duration = Duration::from_millis(500);
 
 /// A runtime tells of a sandbox or a container while it makes it, and lists it a
-/// moment later: one that it never listed is missing only after this long.
+/// moment later: one that it never listed may be missing for so long.
 pub(super) const UNLISTED: Duration = Duration::from_secs(30);
 
 /// What a look came to.
@@ -42,22 +44,28 @@ pub(super) struct Verdicts {
 #[derive(Debug)]
 pub(super) struct Reconciler {
     runtime: RuntimeId,
+    /// How far two listings are apart at least.
+    apart: Duration,
     /// Scopes that the last listing did not show, since when.
     missing: HashMap<Scope, Instant>,
     /// The same of containers.
     missing_members: HashMap<String, Instant>,
-    /// Containers that a listing showed.
+    /// Containers that a listing showed, or that were there before this process: what
+    /// was being made then is made by now, or never will be.
     seen_members: HashSet<String>,
+    begun: bool,
 }
 
 impl Reconciler {
-    /// It asks this runtime.
-    pub(super) fn new(runtime: RuntimeId) -> Self {
+    /// It asks this runtime, and again after `interval`.
+    pub(super) fn new(runtime: RuntimeId, interval: Duration) -> Self {
         Self {
             runtime,
+            apart: interval.min(APART),
             missing: HashMap::new(),
             missing_members: HashMap::new(),
             seen_members: HashSet::new(),
+            begun: false,
         }
     }
 
@@ -71,9 +79,13 @@ impl Reconciler {
         &mut self,
         publications: &[Publication],
         listing: Option<&Listing>,
-        now: Instant,
+        (now, today): (Instant, Timestamp),
     ) -> Verdicts {
         let mut verdicts = Verdicts::default();
+        if !std::mem::replace(&mut self.begun, true) {
+            let known = publications.iter().flat_map(|p| &p.members);
+            self.seen_members.extend(known.cloned());
+        }
         let missing = std::mem::take(&mut self.missing);
         let missing_members = std::mem::take(&mut self.missing_members);
         let Some(listing) = listing else {
@@ -103,7 +115,7 @@ impl Reconciler {
             };
             let since = *missing.get(scope).unwrap_or(&now);
             self.missing.insert(scope.clone(), since);
-            if is_over(publication.listed, since, now) {
+            if now.duration_since(since) >= self.apart && !may_be_made(publication, today) {
                 verdicts.over.insert(scope.clone(), why);
             } else {
                 let text = format!("{why}; it is looked at again");
@@ -137,15 +149,21 @@ impl Reconciler {
             }
             let since = *missing.get(member).unwrap_or(&now);
             self.missing_members.insert(member.clone(), since);
-            if is_over(self.seen_members.contains(member), since, now) {
+            let seen = self.seen_members.contains(member);
+            if now.duration_since(since) >= if seen { self.apart } else { UNLISTED } {
                 verdicts.gone.insert(member.clone());
             }
         }
     }
 }
 
-fn is_over(listed: bool, since: Instant, now: Instant) -> bool {
-    now.duration_since(since) >= if listed { APART } else { UNLISTED }
+/// Whether the runtime may still be about to list its sandbox. By the clock, so that a
+/// restart does not begin it anew; if the clock is wrong a scope ends early or late, and
+/// its release waits for its proof all the same.
+fn may_be_made(publication: &Publication, today: Timestamp) -> bool {
+    let age = publication.asked_at.map(|at| today.duration_since(at));
+    !publication.listed
+        && age.is_some_and(|age| !age.is_negative() && age.unsigned_abs() < UNLISTED)
 }
 
 /// Why the listing shows no living sandbox for this scope.
@@ -186,32 +204,38 @@ mod tests {
 
     fn published(listed: bool) -> Publication {
         let mut published = publication("s1", 1, Phase::Done);
+        published.asked_at = Some(TODAY);
         published.listed = listed;
         published
     }
 
+    const TODAY: Timestamp = Timestamp::UNIX_EPOCH;
+
     struct Looks {
         reconciler: Reconciler,
         now: Instant,
+        today: Timestamp,
     }
 
     impl Looks {
         fn new() -> Self {
             let runtime = published(true).scope.runtime().clone();
             Self {
-                reconciler: Reconciler::new(runtime),
+                reconciler: Reconciler::new(runtime, UNLISTED),
                 now: Instant::now(),
+                today: TODAY,
             }
         }
 
         fn look(&mut self, of: &Publication, listing: Option<&Listing>) -> Verdicts {
             self.reconciler
-                .judge(std::slice::from_ref(of), listing, self.now)
+                .judge(std::slice::from_ref(of), listing, (self.now, self.today))
         }
 
         /// A look after this long, in which the scope is over or not.
         fn over(&mut self, of: &Publication, listing: Option<&Listing>, after: Duration) -> bool {
             self.now += after;
+            self.today += after;
             let verdicts = self.look(of, listing);
             let (over, uncertain) = (verdicts.over.len(), verdicts.uncertain.len());
             let lives = usize::from(verdicts.listed.contains(&of.scope));
@@ -259,6 +283,11 @@ mod tests {
         assert!(!looks.over(&published(false), Some(&gone), NOW));
         assert!(!looks.over(&published(false), Some(&gone), UNLISTED - APART));
         assert!(looks.over(&published(false), Some(&gone), APART));
+        // A restart does not begin it anew.
+        let mut again = Looks::new();
+        again.today = looks.today;
+        assert!(!again.over(&published(false), Some(&gone), NOW));
+        assert!(again.over(&published(false), Some(&gone), APART));
     }
 
     #[test]
@@ -291,6 +320,7 @@ mod tests {
         };
         one.members = ["c2".to_owned()].into();
         let mut looks = Looks::new();
+        looks.look(&published(true), Some(&listing(true, true)));
         let without = listing(true, true);
         let mut gone = |after, listing: &Listing| {
             looks.now += after;
@@ -305,6 +335,16 @@ mod tests {
         assert!(!gone(APART, &with));
         assert!(!gone(NOW, &without));
         assert!(gone(APART, &without));
+        let mut again = Looks::new();
+        for (after, is) in [(NOW, false), (APART, true)] {
+            again.now += after;
+            let verdicts = again.look(&one, Some(&without));
+            assert_eq!(
+                verdicts.gone.len() == 1,
+                is,
+                "it was there before the start"
+            );
+        }
         // One that exited is listed as such.
         with.containers.get_mut("c2").unwrap().running = false;
         assert!(gone(APART, &with));

