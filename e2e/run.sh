@@ -43,7 +43,7 @@ export AV_SKIPS
 # --- tools, images, binaries
 tools=()
 for version in "${wanted[@]}"; do tools+=("containerd-$version"); done
-"$here/tools/setup.sh" "${tools[@]}" runc crun busybox-static csi-driver-host-path kubelet
+"$here/tools/setup.sh" "${tools[@]}" runc crun busybox-static csi-driver-host-path kubelet runsc
 
 versions=()
 for version in "${wanted[@]}"; do

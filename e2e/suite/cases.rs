@@ -11,6 +11,7 @@ mod driver_down;
 mod group;
 mod guard;
 mod guard_crun;
+mod gvisor;
 mod hang;
 mod hostpath;
 mod killed;
@@ -45,6 +46,7 @@ pub(crate) fn all() -> Vec<Case> {
         breach::cases(),
         guard::cases(),
         guard_crun::cases(),
+        gvisor::cases(),
         raw::cases(),
         warm::cases(),
         annotations::cases(),

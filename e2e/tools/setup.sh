@@ -17,7 +17,7 @@ cache=${AV_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/actor-volumes/tools}
 # shellcheck source=debian.sh
 . "$here/debian.sh"
 
-all=(containerd-1.7 runc crun busybox-static containerd-2.3 containerd-2.1 crictl csi-driver-host-path csi-sanity
+all=(containerd-1.7 runc crun runsc busybox-static containerd-2.3 containerd-2.1 crictl csi-driver-host-path csi-sanity
     csi-mock csi-driver-nfs user-mode-linux nfs-utils kubelet)
 gpath=github.com/containerd/containerd/v2
 # The status of a tool that this machine cannot have.
@@ -37,6 +37,7 @@ recipe() {
         containerd-1.7) echo "deb $deb_containerd_1_7" ;;
         runc) echo "deb $deb_runc" ;;
         crun) echo "deb $deb_crun" ;;
+        runsc) echo "deb $deb_runsc" ;;
         busybox-static) echo "deb $deb_busybox" ;;
         user-mode-linux) echo "deb $deb_user_mode_linux" ;;
         nfs-utils) echo "debs $deb_nfs_utils" ;;
@@ -82,7 +83,7 @@ try() {
     said=$(
         case $name in
             containerd-*) "$bin/containerd" --version && "$bin/ctr" --version && "$bin/containerd-shim-runc-v2" -v ;;
-            runc | crun | crictl) "$bin/$name" --version ;;
+            runc | crun | runsc | crictl) "$bin/$name" --version ;;
             busybox-static) "$bin/busybox" true ;;
             csi-driver-host-path) "$bin/hostpathplugin" -help ;;
             csi-driver-nfs) "$bin/nfsplugin" --help ;;
