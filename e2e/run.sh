@@ -56,14 +56,15 @@ main=${versions[0]}
 for version in "${versions[@]}"; do [ "$version" != 2.3 ] || main=2.3; done
 
 cd "$repo"
-# One that dies where a case tells it to, and the one that is delivered.
-cargo build --features crash-points --bin actor-volumes
+# One that dies where a case tells it to, and the one that is delivered. Each is built
+# as other stages build it, by way of a test: else much would be compiled once more.
+cargo test --locked --workspace --features actor-volumes/crash-points --no-run --test power
 target=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 cp "$target/debug/actor-volumes" "$target/debug/actor-volumes-mortal"
 export AV_E2E_CRASH_PROGRAM=$target/debug/actor-volumes-mortal
-cargo build --workspace --bins
+cargo build --locked --workspace --bins
 # Cargo names the test program by a hash; its own messages tell which.
-program=$(cargo test --no-run --test e2e --message-format=json-render-diagnostics |
+program=$(cargo test --locked --workspace --no-run --test e2e --message-format=json-render-diagnostics |
     sed -n 's/.*"executable":"\([^"]*\/e2e-[^"]*\)".*/\1/p' | tail -n 1)
 [ -x "$program" ] || die "the test program was not built: cargo test --no-run --test e2e"
 

@@ -19,7 +19,7 @@ if [ "${1:-}" != inside ]; then
     "$here/tools/setup.sh" csi-sanity
     sanity=$("$here/tools/setup.sh" --path csi-sanity 2> /dev/null) || exit 0
     cd "$repo"
-    cargo build --bin actor-volumes
+    cargo build --locked --workspace --bins
     work=$(mktemp -d /tmp/av-XXXX)
     # A mount and process namespace of its own: their end is the end of all that
     # was started and mounted in them.

@@ -33,9 +33,7 @@ pub fn run() -> ExitCode {
         return guard::guard(&guard::Place::by_name());
     }
     let done = if launched::is_launched() {
-        let threads = runtime(Threads::Many);
-        let done = threads.and_then(|threads| threads.block_on(launched::run()));
-        done.map(|()| ExitCode::SUCCESS)
+        daemon(launched::run()).map(|()| ExitCode::SUCCESS)
     } else {
         dispatch(Cli::parse())
     };
@@ -47,7 +45,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Serve(options) => {
             let config = Config::load(&options.config)?;
             telemetry::init(&config.log)?;
-            runtime(Threads::Many)?.block_on(async {
+            daemon(async {
                 let shutdown = parts::shutdown()?;
                 serve::serve(config, shutdown, Door::Dial).await
             })?;
@@ -55,8 +53,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Control(options) => {
             let config = Config::load(&options.config)?;
             telemetry::init(&config.log)?;
-            runtime(Threads::Many)?
-                .block_on(async { serve::control(config, parts::shutdown()?).await })?;
+            daemon(async { serve::control(config, parts::shutdown()?).await })?;
         }
         Command::Node(cli::NodeCommand {
             verb: None,
@@ -65,7 +62,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         }) => {
             let config = Config::load(&config)?;
             telemetry::init(&config.log)?;
-            runtime(Threads::Many)?.block_on(async {
+            daemon(async {
                 let shutdown = parts::shutdown()?;
                 node::node(config, control, shutdown, Door::Dial).await
             })?;
@@ -83,8 +80,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 name: options.name.to_string(),
                 node_id: process::hostname(),
             };
-            runtime(Threads::Many)?
-                .block_on(async { local_driver::serve(options, parts::shutdown()?).await })?;
+            daemon(async { local_driver::serve(options, parts::shutdown()?).await })?;
         }
         Command::Config(options) => match options.check {
             Some(path) => {
@@ -104,6 +100,15 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a daemon to its end, which no look at a dead file system holds up, also where
+/// the daemon fails.
+fn daemon(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = runtime(Threads::Many)?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(parts::END_WITHIN);
+    done
 }
 
 enum Threads {

@@ -20,7 +20,7 @@ mock=$("$setup" --path csi-mock 2> /dev/null) || exit 0
 cd "$repo"
 cargo build --locked --workspace --bins
 # Cargo names the test program by a hash; its own messages tell which.
-program=$(cargo test --locked --no-run --test mock --message-format=json-render-diagnostics |
+program=$(cargo test --locked --workspace --no-run --test mock --message-format=json-render-diagnostics |
     sed -n 's/.*"executable":"\([^"]*\/mock-[^"]*\)".*/\1/p' | tail -n 1)
 [ -x "$program" ] || { echo "the test program was not built: cargo test --no-run --test mock" >&2; exit 1; }
 

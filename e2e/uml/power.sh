@@ -34,7 +34,7 @@ fi
 
 cd "$repo"
 # The daemon, which is built with it, dies at points of the test's choice.
-program=$(cargo test --locked --features crash-points --no-run --test power --message-format=json-render-diagnostics |
+program=$(cargo test --locked --workspace --features actor-volumes/crash-points --no-run --test power --message-format=json-render-diagnostics |
     sed -n 's/.*"executable":"\([^"]*\/power-[^"]*\)".*/\1/p' | tail -n 1)
 [ -x "$program" ] || die "the test program was not built: cargo test --no-run --test power"
 

@@ -31,7 +31,7 @@ uml=$("$setup" --path user-mode-linux)
 cd "$repo"
 cargo build --locked --workspace --bins
 # Cargo names the test program by a hash; its own messages tell which.
-program=$(cargo test --locked --no-run --test nfs --message-format=json-render-diagnostics |
+program=$(cargo test --locked --workspace --no-run --test nfs --message-format=json-render-diagnostics |
     sed -n 's/.*"executable":"\([^"]*\/nfs-[^"]*\)".*/\1/p' | tail -n 1)
 [ -x "$program" ] || die "the test program was not built: cargo test --no-run --test nfs"
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    own::{keep, own},
+    own::own,
     parts::{Base, Door},
 };
 use crate::{
@@ -34,9 +34,9 @@ pub(super) async fn node(
     }
     let endpoint = control.endpoint()?;
     // So that there is one daemon at a time.
-    let Some(locks) = own(&config, &shutdown, |what| door.waits_for(what)).await? else {
+    if !own(&config, &shutdown, |what| door.waits_for(what)).await? {
         return Ok(());
-    };
+    }
     let incoming = transport::bind(&config.socket()).await?;
     let base = Base::new(config, shutdown)?;
     let word = Arc::new(Word::new(format!(
@@ -59,6 +59,5 @@ pub(super) async fn node(
     let _ = nri.await;
     let _ = serving.await;
     let _ = std::fs::remove_file(base.config.socket());
-    keep(locks);
     Ok(())
 }

@@ -23,13 +23,15 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// Makes the directories and waits until they are this daemon's own; says for whom.
-/// None: the shutdown came first.
+/// False: the shutdown came first.
+///
+/// They stay its own until the process has ended: until then what is still under way
+/// may have the store open, also after an error.
 pub(super) async fn own(
     config: &Config,
     shutdown: &CancellationToken,
     waits_for: impl Fn(String),
-) -> Result<Option<Vec<DirLock>>> {
-    let mut locks = Vec::new();
+) -> Result<bool> {
     let mut dirs = vec![&config.node.state_dir, &config.node.run_dir];
     dirs.sort();
     dirs.dedup();
@@ -41,17 +43,11 @@ pub(super) async fn own(
             .run_until_cancelled(lock_when_free(dir, &waits_for))
             .await
         {
-            Some(lock) => locks.push(lock?),
-            None => return Ok(None),
+            Some(lock) => std::mem::forget(lock?),
+            None => return Ok(false),
         }
     }
-    Ok(Some(locks))
-}
-
-/// The directories stay this daemon's own until the process has ended: until then
-/// what is still under way may have the store open.
-pub(super) fn keep(locks: Vec<DirLock>) {
-    std::mem::forget(locks);
+    Ok(true)
 }
 
 async fn lock_when_free(dir: &Path, waits_for: impl Fn(String)) -> Result<DirLock> {

@@ -43,7 +43,7 @@ const STATS_INTERVAL: Duration = Duration::from_secs(60);
 const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long an orderly end may take.
-const END_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// The deadline of each call to a driver that registered itself.
 const DISCOVERED_CALL_TIMEOUT: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    own::{keep, own},
+    own::own,
     parts::{Base, Door},
     ports::{CurrentWord, LocalNode},
 };
@@ -21,9 +21,9 @@ use crate::{
 /// Runs until the shutdown.
 pub(super) async fn serve(config: Config, shutdown: CancellationToken, door: Door) -> Result<()> {
     // So that there is one daemon at a time.
-    let Some(locks) = own(&config, &shutdown, |what| door.waits_for(what)).await? else {
+    if !own(&config, &shutdown, |what| door.waits_for(what)).await? {
         return Ok(());
-    };
+    }
     let incoming = transport::bind(&config.socket()).await?;
     let base = Base::new(config, shutdown)?;
     let local = Arc::new(LocalNode {
@@ -43,7 +43,6 @@ pub(super) async fn serve(config: Config, shutdown: CancellationToken, door: Doo
     let _ = nri.await;
     // The next start replaces a dead socket as well.
     let _ = std::fs::remove_file(base.config.socket());
-    keep(locks);
     served
 }
 
@@ -54,9 +53,9 @@ pub(super) async fn control(config: Config, shutdown: CancellationToken) -> Resu
             "a control plane without a node needs control.listen and [control.tls], or no node ever reaches it",
         ));
     }
-    let Some(locks) = own(&config, &shutdown, drop).await? else {
+    if !own(&config, &shutdown, drop).await? {
         return Ok(());
-    };
+    }
     let incoming = transport::bind(&config.socket()).await?;
     let base = Base::new(config, shutdown)?;
     let (control, nodes) = base.control(None).await?;
@@ -65,6 +64,5 @@ pub(super) async fn control(config: Config, shutdown: CancellationToken) -> Resu
     base.listen_for_nodes(&control, &nodes).await?;
     let served = base.serve_api(incoming, &control, &nodes, None).await;
     let _ = std::fs::remove_file(base.config.socket());
-    keep(locks);
     served
 }
