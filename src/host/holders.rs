@@ -145,12 +145,25 @@ impl<'q> Questions<'q> {
 
 /// This process as a holder.
 pub(super) fn of(pid: u32, how: String) -> Holder {
-    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Holder {
         pid,
-        command: command.trim_end().to_owned(),
+        command: command(pid),
         how,
     }
+}
+
+/// The command's name. That of a program that ran itself again, as gVisor's gofer, is
+/// `exe`: its file's name says more.
+fn command(pid: u32) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = name.trim_end();
+    if name == "exe"
+        && let Ok(file) = std::fs::read_link(format!("/proc/{pid}/exe"))
+        && let Some(file) = file.file_name()
+    {
+        return file.to_string_lossy().into_owned();
+    }
+    name.to_owned()
 }
 
 /// Whether the process is in a control group named after one of the containers.
