@@ -16,6 +16,21 @@ use crate::{
     setup::setup,
 };
 
+/// A kubelet writes to places of the machine that no option moves, and to settings of
+/// its kernel: in a mount namespace of its own it has others in their place.
+const APART: &str = r#"
+set -e
+mount -t tmpfs kubelet /var/lib
+mount -t tmpfs kubelet /var/log
+for name in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops \
+    kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+    other=/var/lib/$(echo "$name" | tr / .)
+    cat "/proc/sys/$name" > "$other"
+    mount --bind "$other" "/proc/sys/$name"
+done
+exec "$@"
+"#;
+
 /// A running kubelet.
 pub(crate) struct Kubelet {
     manifests: PathBuf,
@@ -32,8 +47,10 @@ impl Kubelet {
         let config = dir.join("config.yaml");
         fs::write(&config, configuration(node, &dir)).expect("it takes files");
         let bin = setup().tool("kubelet").expect("the case needs it");
-        let mut command = Command::new(bin.join("kubelet"));
+        let mut command = Command::new("unshare");
         command
+            .args(["--mount", "--propagation", "slave", "sh", "-c", APART, "sh"])
+            .arg(bin.join("kubelet"))
             .arg("--config")
             .arg(config)
             .arg("--root-dir")
@@ -102,6 +119,8 @@ evictionHard: {{memory.available: "0%", nodefs.available: "0%", imagefs.availabl
 imageGCHighThresholdPercent: 100
 fileCheckFrequency: 1s
 syncFrequency: 1s
+crashLoopBackOff: {{maxContainerRestartPeriod: 3s}}
+featureGates: {{KubeletCrashLoopBackOffMax: true}}
 resolvConf: ""
 "#,
         node = node.dir.display(),
