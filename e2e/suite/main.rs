@@ -118,7 +118,8 @@ fn main() -> ExitCode {
         Some(_) => soak::cases,
         None => cases::all,
     };
-    let tools = ["csi-driver-host-path", "kubelet", "runsc"].map(|t| (t, setup().tool(t).is_some()));
+    let tools =
+        ["csi-driver-host-path", "kubelet", "runsc"].map(|t| (t, setup().tool(t).is_some()));
     let has = |tool: &str| {
         tools
             .iter()

@@ -15,7 +15,7 @@ use testkit::nri::{Behaviour, Runtime, Version};
 
 use crate::{
     ALL_VERSIONS, PLUGIN,
-    recorder::{House, Recorder, container, mount, pod},
+    recorder::{self, House, Recorder, container, mount, pod},
 };
 
 #[tokio::test]

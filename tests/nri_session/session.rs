@@ -6,7 +6,7 @@ use std::time::Duration;
 use actor_volumes::nri::{EventMask, Status};
 use testkit::nri::{Behaviour, Runtime, Sync, Version};
 
-use crate::recorder::{House, Recorder, container, pod};
+use crate::recorder::{self, House, Recorder, container, pod};
 
 #[tokio::test]
 async fn the_runtime_introduces_itself_before_its_state_is_told() {
