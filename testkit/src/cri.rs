@@ -303,6 +303,25 @@ impl Cri {
     /// The containers of a sandbox: the newest of each name, with its id, and whether
     /// it runs.
     pub fn containers(&self, sandbox: &str) -> Result<BTreeMap<String, (String, bool)>> {
+        let running = cri::ContainerState::ContainerRunning as i32;
+        let one = |c: cri::Container| {
+            let name = c.metadata.unwrap_or_default().name;
+            (name, (c.id, c.state == running))
+        };
+        Ok(self.containers_of(sandbox)?.into_iter().map(one).collect())
+    }
+
+    /// Stops the sandbox and removes its containers and it, in a kubelet's order.
+    pub fn remove_all(&self, sandbox: &str) -> Result<()> {
+        self.stop_pod(sandbox)?;
+        for container in self.containers_of(sandbox)? {
+            self.remove_container(&container.id)?;
+        }
+        self.remove_pod(sandbox)
+    }
+
+    /// The containers of a sandbox, oldest first.
+    fn containers_of(&self, sandbox: &str) -> Result<Vec<cri::Container>> {
         let request = cri::ListContainersRequest {
             filter: Some(cri::ContainerFilter {
                 pod_sandbox_id: sandbox.to_owned(),
@@ -312,12 +331,7 @@ impl Cri {
         let mut client = self.client();
         let mut items = self.wait(client.list_containers(request))?.containers;
         items.sort_by_key(|c| c.created_at);
-        let running = cri::ContainerState::ContainerRunning as i32;
-        let one = |c: cri::Container| {
-            let name = c.metadata.unwrap_or_default().name;
-            (name, (c.id, c.state == running))
-        };
-        Ok(items.into_iter().map(one).collect())
+        Ok(items)
     }
 
     /// Creates a container; it does not run yet.

@@ -95,20 +95,18 @@ impl Client {
             for id in c.cri.pods().map_err(|e| e.to_string())? {
                 let (status, _) = c.cri.pod_status(&id).map_err(|e| e.to_string())?;
                 if status.metadata.is_some_and(|m| m.name == name) {
-                    let stopped = c.cri.stop_pod(&id);
-                    let removed = stopped.and_then(|()| c.cri.remove_pod(&id));
-                    removed.map_err(|e| e.to_string())?;
+                    c.cri.remove_all(&id).map_err(|e| e.to_string())?;
                 }
             }
             Ok(())
         })
     }
 
+    /// Its containers first: a sandbox that is removed with containers in it, while a
+    /// plugin connects, can lock up containerd for good (docs/limitations.md).
     pub(super) fn remove_pod(&self, pod: &Pod) -> Result<(), String> {
         self.until("the pod is removed", |c| {
-            let stopped = c.cri.stop_pod(&pod.id);
-            let removed = stopped.and_then(|()| c.cri.remove_pod(&pod.id));
-            removed.map_err(|e| e.to_string())
+            c.cri.remove_all(&pod.id).map_err(|e| e.to_string())
         })
     }
 

@@ -156,10 +156,18 @@ fn nri(facts: &Facts) -> Vec<Finding> {
     if !told.connected || !told.synchronized {
         let why = match (&facts.nri_socket, told.lost.as_str()) {
             (Err(e), _) => e.full_message(),
+            (Ok(()), _) if told.connected => {
+                "the plugin is registered, and the runtime does not tell what it has".to_owned()
+            }
             (Ok(()), "") => "the plugin is not registered yet".to_owned(),
             (Ok(()), lost) => format!("the connection was lost: {lost}"),
         };
-        findings.push(fail("nri", why, NRI_SOCKET));
+        let fix = if told.connected {
+            NRI_SILENT
+        } else {
+            NRI_SOCKET
+        };
+        findings.push(fail("nri", why, fix));
         return findings;
     }
     findings.push(ok(
@@ -198,6 +206,8 @@ fn nri(facts: &Facts) -> Vec<Finding> {
 }
 
 const NRI_SOCKET: &str = "see that NRI is on in containerd, and that runtime.nri_socket is its socket_path; the daemon connects by itself";
+
+const NRI_SILENT: &str = "containerd first lets calls end that are under way, such as the stop of a container with a long grace time; if none is, restart containerd: running containers stay";
 
 /// Whether the guard stands before every runtime of runc's kind.
 fn guarded(facts: &Facts) -> Option<bool> {
