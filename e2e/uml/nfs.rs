@@ -140,7 +140,6 @@ fn a_server_that_stops_answering_stalls_nothing_else(house: &mut House) {
     let (pod, source) = house.run_agent("stuck");
     sh(&source, "echo kept > f && sync f");
     let usual = cycle(house, "before");
-    let bound = 2 * usual + Duration::from_secs(2);
 
     server_down();
     house.remove_pod(&pod);
@@ -153,8 +152,7 @@ fn a_server_that_stops_answering_stalls_nothing_else(house: &mut House) {
     note(format!(
         "what is stuck, in the words of volume show: {told}"
     ));
-    let during = cycle(house, "during");
-    assert!(during < bound, "{during:?}, usually {usual:?}");
+    let during = keeps_pace(house, "during", usual);
     for verb in [["volume", "ls"], ["actor", "ls"], ["driver", "ls"]] {
         let asked = Instant::now();
         house.must(&verb);
@@ -166,8 +164,7 @@ fn a_server_that_stops_answering_stalls_nothing_else(house: &mut House) {
 
     house.kill_serve();
     house.start_serve();
-    let after = cycle(house, "after-a-restart");
-    assert!(after < bound, "{after:?}, usually {usual:?}");
+    let after = keeps_pace(house, "after-a-restart", usual);
     while_true("the volume counts as held", Duration::from_secs(2), || {
         house.mounts().len() == 1 && house.volume("stuck")["attachments"].get(0).is_some()
     });
@@ -273,6 +270,21 @@ fn cycle(house: &mut House, actor: &str) -> Duration {
     house.suspend(actor);
     house.delete(actor);
     start.elapsed()
+}
+
+/// A life of an actor at its usual pace. One that waits for the stuck driver does so
+/// each time, for its deadline at least; one that a busy machine holds up does not.
+fn keeps_pace(house: &mut House, actor: &str, usual: Duration) -> Duration {
+    let bound = 2 * usual + Duration::from_secs(2);
+    let mut taken = Vec::new();
+    while taken.len() < 5 {
+        let took = cycle(house, &format!("{actor}-{}", taken.len()));
+        if took < bound {
+            return took;
+        }
+        taken.push(took);
+    }
+    panic!("{actor}: {taken:?}, usually {usual:?}");
 }
 
 /// Runs a line of shell in a volume; its output without the last newline.
