@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every system call, and the only room that may hold unsafe code.
 
+pub mod caps;
 pub mod crash;
 pub mod device;
 pub mod durable;
@@ -11,6 +12,8 @@ pub mod lock;
 pub mod mount;
 pub mod mountinfo;
 pub mod place;
+pub mod privileges;
 pub mod process;
 pub mod reach;
+pub mod seccomp;
 pub mod tree;

@@ -9,6 +9,7 @@ mod node;
 mod own;
 mod parts;
 mod ports;
+mod privileges;
 mod serve;
 mod store;
 
@@ -19,11 +20,10 @@ use parts::Door;
 
 use crate::{
     cli::{self, Cli, Command},
-    config::{Config, Log},
+    config::Config,
     error::{Error, Result},
-    host::process,
+    host::{privileges::Process, process},
     local_driver::{self, Options},
-    telemetry,
 };
 
 /// Reads the command line and does what it says.
@@ -33,7 +33,9 @@ pub fn run() -> ExitCode {
         return guard::guard(&guard::Place::by_name());
     }
     let done = if launched::is_launched() {
-        daemon(launched::run()).map(|()| ExitCode::SUCCESS)
+        launched::limit()
+            .and_then(|limited| daemon(launched::run(limited)))
+            .map(|()| ExitCode::SUCCESS)
     } else {
         dispatch(Cli::parse())
     };
@@ -44,7 +46,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Serve(options) => {
             let config = Config::load(&options.config)?;
-            telemetry::init(&config.log)?;
+            privileges::begin(Process::Serve, &config)?;
             daemon(async {
                 let shutdown = parts::shutdown()?;
                 serve::serve(config, shutdown, Door::Dial).await
@@ -52,7 +54,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         }
         Command::Control(options) => {
             let config = Config::load(&options.config)?;
-            telemetry::init(&config.log)?;
+            privileges::begin(Process::Control, &config)?;
             daemon(async { serve::control(config, parts::shutdown()?).await })?;
         }
         Command::Node(cli::NodeCommand {
@@ -61,7 +63,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             control,
         }) => {
             let config = Config::load(&config)?;
-            telemetry::init(&config.log)?;
+            privileges::begin(Process::Node, &config)?;
             daemon(async {
                 let shutdown = parts::shutdown()?;
                 node::node(config, control, shutdown, Door::Dial).await
@@ -73,7 +75,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             runtime(Threads::One)?.block_on(verb.run(&cli.socket))?;
         }
         Command::LocalDriver(options) => {
-            telemetry::init(&Log::default())?;
+            privileges::begin_plain(Process::LocalDriver)?;
             let options = Options {
                 socket: options.socket,
                 root: options.root,

@@ -3,13 +3,20 @@
 
 use std::{io, process::ExitCode};
 
-use crate::{cli::Helper, host::enter, node::HelperAnswer};
+use crate::{
+    cli::Helper,
+    host::{
+        enter,
+        privileges::{self, Process},
+    },
+    node::HelperAnswer,
+};
 
 pub(super) fn help(what: &Helper) -> ExitCode {
-    let done = match what {
+    let done = privileges::limit(Process::Helper, false).and_then(|_| match what {
         Helper::Own { path, mount, gid } => enter::own(path, *mount, *gid),
         Helper::Probe { path } => enter::probe(path).map(|()| false),
-    };
+    });
     let answer = match done {
         Ok(changed) => HelperAnswer {
             changed,

@@ -18,12 +18,16 @@ use tokio_util::sync::CancellationToken;
 use super::{
     node::node,
     parts::{Door, shutdown},
+    privileges,
     serve::serve,
 };
 use crate::{
     config::{self, Config},
     error::{Error, Result},
-    host::inherited,
+    host::{
+        inherited,
+        privileges::{Limited, Process},
+    },
     nri::{self, SessionConfig, Status},
     nri_plugin::Front,
     telemetry,
@@ -79,16 +83,22 @@ impl Given {
     }
 }
 
+/// Gives up what no daemon needs. Which one it is to be, and where it listens, the
+/// configuration tells only when the runtime has its plugin.
+pub(super) fn limit() -> Result<Limited> {
+    privileges::limit(Process::Serve, true)
+}
+
 /// Runs until the runtime hangs up, or SIGTERM or SIGINT.
 ///
 /// It registers at once, whatever comes of the daemon: there are runtimes that do
 /// not start without.
-pub(super) async fn run() -> Result<()> {
+pub(super) async fn run(limited: Limited) -> Result<()> {
     let given = Given::take()?;
     let shutdown = shutdown()?;
     let front = Arc::new(Front::default());
     let session = session(given, Arc::clone(&front), shutdown.clone())?;
-    let daemon = daemon(&front, &shutdown).await;
+    let daemon = daemon(&front, &shutdown, &limited).await;
     if let Err(error) = &daemon {
         tracing::error!("{}", error.full_message());
         front.waits_for(format!(
@@ -123,9 +133,10 @@ fn session(given: Given, front: Arc<Front>, shutdown: CancellationToken) -> Resu
     }))
 }
 
-async fn daemon(front: &Arc<Front>, shutdown: &CancellationToken) -> Result<()> {
+async fn daemon(front: &Arc<Front>, shutdown: &CancellationToken, limited: &Limited) -> Result<()> {
     let config = config()?;
     telemetry::init(&config.log)?;
+    privileges::tell(limited);
     let door = Door::Launched(Arc::clone(front));
     match config.node.control {
         Some(_) => node(config, None, shutdown.clone(), door).await,
