@@ -3,6 +3,7 @@
 
 mod annotations;
 mod breach;
+mod daemon_set;
 mod data;
 mod delete;
 mod doctor;
@@ -41,6 +42,7 @@ use crate::{
 pub(crate) fn all() -> Vec<Case> {
     [
         plain::cases(),
+        daemon_set::cases(),
         data::cases(),
         group::cases(),
         breach::cases(),

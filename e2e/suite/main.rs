@@ -5,11 +5,14 @@
 #[path = "../../tests/nodes/authority.rs"]
 #[allow(clippy::unwrap_used)] // the file of a test
 mod authority;
+mod bundle;
 mod cases;
 mod daemon;
 mod driver;
 mod kubelet;
 mod leaks;
+#[path = "../../tests/packaging/manifest.rs"]
+mod manifest;
 mod node;
 mod setup;
 mod site;
