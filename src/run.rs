@@ -3,6 +3,7 @@
 
 mod doctor;
 mod guard;
+mod helped;
 mod helper;
 mod launched;
 mod node;
@@ -20,7 +21,7 @@ use parts::Door;
 
 use crate::{
     cli::{self, Cli, Command},
-    config::Config,
+    config::{Config, Log},
     error::{Error, Result},
     host::{privileges::Process, process},
     local_driver::{self, Options},
@@ -75,7 +76,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             runtime(Threads::One)?.block_on(verb.run(&cli.socket))?;
         }
         Command::LocalDriver(options) => {
-            privileges::begin_plain(Process::LocalDriver)?;
+            privileges::begin_with(Process::LocalDriver, &Log::default(), false)?;
             let options = Options {
                 socket: options.socket,
                 root: options.root,
@@ -96,7 +97,11 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         }
         Command::Store(command) => store::run(&command)?,
         Command::Runtime(options) => return Ok(guard::guard(&guard::Place::of(options))),
-        Command::Helper(what) => return Ok(helper::help(&what)),
+        Command::Helper(cli::Helper {
+            verb: Some(cli::Deed::Deed { mount_root }),
+            ..
+        }) => return helper::deed(&mount_root),
+        Command::Helper(options) => helper::serve(options)?,
         Command::Client(command) => {
             return runtime(Threads::One)?.block_on(cli::run_client(&cli.socket, command));
         }

@@ -12,16 +12,13 @@ use crate::{
 /// For a daemon with a configuration. Before any thread, and so before the async
 /// runtime.
 pub(super) fn begin(process: Process, config: &Config) -> Result<()> {
-    let limited = limit(process, has_low_port(config))?;
-    telemetry::init(&config.log)?;
-    tell(&limited);
-    Ok(())
+    begin_with(process, &config.log, has_low_port(config))
 }
 
 /// For one without.
-pub(super) fn begin_plain(process: Process) -> Result<()> {
-    let limited = limit(process, false)?;
-    telemetry::init(&Log::default())?;
+pub(super) fn begin_with(process: Process, log: &Log, low_port: bool) -> Result<()> {
+    let limited = limit(process, low_port)?;
+    telemetry::init(log)?;
     tell(&limited);
     Ok(())
 }
