@@ -62,12 +62,16 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             verb: None,
             config,
             control,
+            name,
+            no_helper,
         }) => {
-            let config = Config::load(&config)?;
-            privileges::begin(Process::Node, &config)?;
+            let mut config = Config::load(&config)?;
+            config.node.name = name.or(config.node.name);
+            let helper = node::Helper::of(no_helper);
+            privileges::begin(helper.process(), &config)?;
             daemon(async {
                 let shutdown = parts::shutdown()?;
-                node::node(config, control, shutdown, Door::Dial).await
+                node::node(config, control, shutdown, Door::Dial, helper).await
             })?;
         }
         Command::Node(cli::NodeCommand {

@@ -93,7 +93,8 @@ pub(crate) fn pid(node: &Node, daemon: &Daemon) -> u32 {
     let text = fs::read_to_string(file).expect("runc keeps its state");
     let state: Value = serde_json::from_str(&text).expect("it is JSON");
     let pid = state["init_process_pid"].as_u64();
-    pid.and_then(|p| p.try_into().ok()).expect("it has a process")
+    pid.and_then(|p| p.try_into().ok())
+        .expect("it has a process")
 }
 
 fn config(node: &Node, container: &Container, here: &Here) -> Value {
@@ -120,7 +121,10 @@ fn config(node: &Node, container: &Container, here: &Here) -> Value {
             "options": ["nosuid", "noexec", "nodev", sys] }),
     ];
     mounts.extend(container.mounts.iter().map(|m| mount(m, here)));
-    let shared = container.mounts.iter().any(|m| m.propagation == "Bidirectional");
+    let shared = container
+        .mounts
+        .iter()
+        .any(|m| m.propagation == "Bidirectional");
     json!({
         "ociVersion": "1.0.2",
         "root": { "path": "rootfs", "readonly": container.read_only_root },

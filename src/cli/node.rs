@@ -26,6 +26,13 @@ pub struct NodeCommand {
     /// The control plane, instead of node.control.endpoint: https://host:port
     #[arg(long, value_name = "URL")]
     pub control: Option<String>,
+    /// The name of this node, instead of node.name
+    #[arg(long, value_name = "NODE")]
+    pub name: Option<NodeName>,
+    /// Start no helper: `actor-volumes helper` runs beside it, with the privileges
+    /// that this process does not have then.
+    #[arg(long)]
+    pub no_helper: bool,
 }
 
 /// Verbs of nodes.

@@ -18,6 +18,8 @@ pub enum Process {
     Control,
     /// `actor-volumes node`.
     Node,
+    /// The same, which starts its helper by itself.
+    NodeAndHelper,
     /// `actor-volumes helper`.
     Helper,
     /// `actor-volumes local-driver`.
@@ -126,27 +128,31 @@ pub const TABLE: &[Need] = &[
 
 impl Process {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Control,
         Self::Node,
+        Self::NodeAndHelper,
         Self::Helper,
         Self::LocalDriver,
         Self::Serve,
     ];
 
-    /// The processes that it starts.
-    pub fn starts(self) -> &'static [Self] {
+    /// Those whose privileges it has: itself, and all that it starts.
+    pub fn parts(self) -> &'static [Self] {
         match self {
+            Self::Control => &[Self::Control],
+            Self::Node => &[Self::Node],
+            Self::NodeAndHelper => &[Self::Node, Self::Helper],
+            Self::Helper => &[Self::Helper],
+            Self::LocalDriver => &[Self::LocalDriver],
             Self::Serve => &[Self::Control, Self::Node, Self::Helper, Self::LocalDriver],
-            Self::Node => &[Self::Helper],
-            Self::Control | Self::Helper | Self::LocalDriver => &[],
         }
     }
 
     /// Its lines, and those of what it starts: with no_new_privs a child has at most
     /// what its parent had.
     pub fn needs(self) -> impl Iterator<Item = &'static Need> {
-        let of = move |n: &&Need| self == n.process || self.starts().contains(&n.process);
+        let of = move |n: &&Need| self.parts().contains(&n.process);
         TABLE.iter().filter(of)
     }
 
@@ -162,7 +168,7 @@ impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Control => "control",
-            Self::Node => "node",
+            Self::Node | Self::NodeAndHelper => "node",
             Self::Helper => "helper",
             Self::LocalDriver => "local-driver",
             Self::Serve => "serve",
@@ -272,7 +278,7 @@ mod tests {
         let mut seen = BTreeSet::new();
         for need in TABLE {
             assert_eq!(need.capability.bits().count_ones(), 1, "{}", need.feature);
-            assert_ne!(need.process, Process::Serve, "it has those of the others");
+            assert_eq!(need.process.parts().len(), 1, "{}", need.feature);
             let line = (need.process.to_string(), need.capability.bits());
             assert!(seen.insert(line), "twice: {}", need.feature);
         }
@@ -283,7 +289,7 @@ mod tests {
         for low_port in [false, true] {
             for parent in Process::ALL {
                 let has = parent.capabilities(low_port);
-                for child in parent.starts() {
+                for child in parent.parts() {
                     assert!(has.contains(child.capabilities(low_port)), "{child}");
                 }
             }

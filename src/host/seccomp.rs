@@ -21,9 +21,7 @@ const ENOSYS: u32 = 38;
 /// Lets the calling thread, and all that it starts, make the calls of this process
 /// alone. Sets no_new_privs. Gives the number of calls.
 pub fn install(process: Process) -> io::Result<usize> {
-    let machine = std::env::consts::ARCH;
-    let arch = TargetArch::try_from(machine)
-        .map_err(|_| io::Error::other(format!("there is no list of system calls for {machine}")))?;
+    let arch = arch()?;
     let calls = calls::of(process, arch);
     let filter = compile(&calls, arch)?;
     seccompiler::apply_filter(&filter).map_err(|e| {
@@ -31,6 +29,17 @@ pub fn install(process: Process) -> io::Result<usize> {
         io::Error::other(format!("{why}: {e}"))
     })?;
     Ok(calls.len())
+}
+
+/// The calls of this process on this machine.
+pub fn calls(process: Process) -> io::Result<Vec<&'static str>> {
+    Ok(calls::of(process, arch()?))
+}
+
+fn arch() -> io::Result<TargetArch> {
+    let machine = std::env::consts::ARCH;
+    TargetArch::try_from(machine)
+        .map_err(|_| io::Error::other(format!("there is no list of system calls for {machine}")))
 }
 
 fn compile(calls: &[&'static str], arch: TargetArch) -> io::Result<BpfProgram> {
@@ -96,7 +105,7 @@ mod tests {
         for arch in [TargetArch::x86_64, TargetArch::aarch64] {
             for parent in Process::ALL {
                 let may = calls::of(parent, arch);
-                for child in parent.starts() {
+                for child in parent.parts() {
                     let of_child = calls::of(*child, arch).into_iter();
                     let lacking: Vec<_> = of_child.filter(|call| !may.contains(call)).collect();
                     assert!(lacking.is_empty(), "{child} of {parent}: {lacking:?}");

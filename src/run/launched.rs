@@ -16,7 +16,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    node::node,
+    node::{Helper, node},
     parts::{Door, shutdown},
     privileges,
     serve::serve,
@@ -139,7 +139,7 @@ async fn daemon(front: &Arc<Front>, shutdown: &CancellationToken, limited: &Limi
     privileges::tell(limited);
     let door = Door::Launched(Arc::clone(front));
     match config.node.control {
-        Some(_) => node(config, None, shutdown.clone(), door).await,
+        Some(_) => node(config, None, shutdown.clone(), door, Helper::Child).await,
         None => serve(config, shutdown.clone(), door).await,
     }
 }

@@ -13,10 +13,33 @@ use super::{
 use crate::{
     config::Config,
     error::{Error, Result},
-    host::process,
+    host::{privileges::Process, process},
     link::{self, LinkSettings, Word},
     transport,
 };
+
+/// Where the helper is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Helper {
+    /// A child of the agent, which then has its privileges too.
+    Child,
+    /// Beside it: others start it.
+    Apart,
+}
+
+impl Helper {
+    pub(super) fn of(no_helper: bool) -> Self {
+        if no_helper { Self::Apart } else { Self::Child }
+    }
+
+    /// What the agent is then.
+    pub(super) fn process(self) -> Process {
+        match self {
+            Self::Child => Process::NodeAndHelper,
+            Self::Apart => Process::Node,
+        }
+    }
+}
 
 /// Runs until the shutdown.
 pub(super) async fn node(
@@ -24,6 +47,7 @@ pub(super) async fn node(
     endpoint: Option<String>,
     shutdown: CancellationToken,
     door: Door,
+    helper: Helper,
 ) -> Result<()> {
     let control = config.node.control.as_mut().ok_or_else(|| {
         Error::invalid(
@@ -44,7 +68,10 @@ pub(super) async fn node(
         "tcp://{}:{}",
         endpoint.host, endpoint.port
     )));
-    let helper = helped::start(&base.config, base.shutdown.clone());
+    let helper = match helper {
+        Helper::Child => Some(helped::start(&base.config, base.shutdown.clone())),
+        Helper::Apart => None,
+    };
     let agent = base.agent(Arc::clone(&word) as Arc<_>)?;
     let settings = LinkSettings {
         node: base.name.clone(),
@@ -60,7 +87,9 @@ pub(super) async fn node(
     link::run(settings, agent, drivers, word, base.shutdown.clone()).await;
     let _ = nri.await;
     let _ = serving.await;
-    let _ = helper.await;
+    if let Some(helper) = helper {
+        let _ = helper.await;
+    }
     let _ = std::fs::remove_file(base.config.socket());
     Ok(())
 }

@@ -28,10 +28,24 @@ const UNITS: [(&str, Process); 4] = [
 
 /// What gives a unit a mount namespace of its own.
 const OWN_MOUNTS: [&str; 18] = [
-    "BindPaths", "BindReadOnlyPaths", "InaccessiblePaths", "MountAPIVFS", "MountFlags",
-    "PrivateDevices", "PrivateMounts", "PrivateTmp", "ProtectControlGroups", "ProtectHome",
-    "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc",
-    "ProtectSystem", "ReadOnlyPaths", "ReadWritePaths", "TemporaryFileSystem",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "InaccessiblePaths",
+    "MountAPIVFS",
+    "MountFlags",
+    "PrivateDevices",
+    "PrivateMounts",
+    "PrivateTmp",
+    "ProtectControlGroups",
+    "ProtectHome",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "ProtectProc",
+    "ProtectSystem",
+    "ReadOnlyPaths",
+    "ReadWritePaths",
+    "TemporaryFileSystem",
 ];
 
 fn unit(name: &str) -> Unit {
@@ -69,7 +83,11 @@ fn a_unit_gives_its_process_what_the_table_says() {
         let bounding = set(bounding.into_iter().map(str::to_owned));
         assert_eq!(bounding, of_table(process), "{name}");
         assert_eq!(unit.one("NoNewPrivileges"), Some("yes"), "{name}");
-        assert_eq!(unit.one("SystemCallArchitectures"), Some("native"), "{name}");
+        assert_eq!(
+            unit.one("SystemCallArchitectures"),
+            Some("native"),
+            "{name}"
+        );
         assert_eq!(unit.one("SystemCallErrorNumber"), Some("ENOSYS"), "{name}");
         // Namespaces, and with them all that they open to an attacker.
         assert_eq!(unit.one("RestrictNamespaces"), Some("yes"), "{name}");
@@ -89,7 +107,10 @@ fn who_mounts_for_the_host_stays_in_its_mount_namespace() {
     }
     // The agent has to see all processes, and unmounts as they happen.
     let agent = unit("actor-volumes-node");
-    assert_eq!(agent.has_any(&["ProtectProc", "ProcSubset", "PrivatePIDs"]), None);
+    assert_eq!(
+        agent.has_any(&["ProtectProc", "ProcSubset", "PrivatePIDs"]),
+        None
+    );
     assert_eq!(agent.one("MountFlags"), Some("slave"));
 }
 
@@ -107,7 +128,10 @@ fn a_unit_lets_its_process_make_its_system_calls() {
         // What runs before our filter does.
         allow("@default", &mut allowed);
         let of_process = seccomp::calls(process).unwrap();
-        let refused: Vec<_> = of_process.iter().filter(|c| !allowed.contains(**c)).collect();
+        let refused: Vec<_> = of_process
+            .iter()
+            .filter(|c| !allowed.contains(**c))
+            .collect();
         assert!(refused.is_empty(), "{name} refuses {refused:?}");
     }
 }
@@ -141,7 +165,10 @@ fn systemd_takes_every_unit() {
         let file = format!("{name}.service");
         let text = fs::read_to_string(format!("{PACKAGING}/systemd/{file}")).unwrap();
         // It looks whether the program is there.
-        let text = text.replace("/usr/bin/actor-volumes", env!("CARGO_BIN_EXE_actor-volumes"));
+        let text = text.replace(
+            "/usr/bin/actor-volumes",
+            env!("CARGO_BIN_EXE_actor-volumes"),
+        );
         fs::write(dir.path().join(file), text).unwrap();
     }
     let files = UNITS.map(|(name, _)| dir.path().join(format!("{name}.service")));
@@ -196,7 +223,10 @@ fn the_daemon_set_gives_the_agent_what_the_unit_gives_it() {
         let dirs: Vec<_> = words.map(|d| Path::new(parent).join(d)).collect();
         dirs
     };
-    assert_eq!(of_unit("StateDirectory", "/var/lib"), [host.state_dir, host.mount_root]);
+    assert_eq!(
+        of_unit("StateDirectory", "/var/lib"),
+        [host.state_dir, host.mount_root]
+    );
     assert_eq!(of_unit("RuntimeDirectory", "/run"), [host.run_dir]);
     // The same command, but for the name, which a host has by itself.
     let words = unit.one("ExecStart").unwrap().split_whitespace();
@@ -212,7 +242,10 @@ fn the_daemon_set_gives_the_agent_what_the_unit_gives_it() {
 fn the_daemon_set_gives_the_helper_what_it_says() {
     let helper = container(Process::Helper);
     // Kubernetes takes Bidirectional from nobody else.
-    let back = helper.mounts.iter().filter(|m| m.propagation == "Bidirectional");
+    let back = helper
+        .mounts
+        .iter()
+        .filter(|m| m.propagation == "Bidirectional");
     assert_eq!(back.count(), 1);
     assert!(helper.privileged && helper.read_only_root);
     let words = unit("actor-volumes-helper");
@@ -240,7 +273,9 @@ fn every_path_of_the_configuration_is_mounted_where_it_is_on_the_host() {
     let agent = container(Process::Node);
     let mount_of = |path: &Path| {
         let mut mounts = agent.mounts.iter();
-        mounts.find(|m| path.starts_with(&m.at)).unwrap_or_else(|| panic!("{}", path.display()))
+        mounts
+            .find(|m| path.starts_with(&m.at))
+            .unwrap_or_else(|| panic!("{}", path.display()))
     };
     for (path, propagation) in [
         (&config.node.state_dir, "None"),
@@ -254,7 +289,8 @@ fn every_path_of_the_configuration_is_mounted_where_it_is_on_the_host() {
         assert_eq!(mount.source, Source::HostPath(mount.at.clone()));
         assert_eq!(mount.propagation, propagation, "{}", path.display());
     }
-    for file in [&control.tls.ca, &control.tls.cert, &control.tls.key] {
+    let tls = control.tls.as_ref().unwrap();
+    for file in [&tls.ca, &tls.cert, &tls.key] {
         assert!(mount_of(file).read_only);
     }
     let helper = container(Process::Helper);

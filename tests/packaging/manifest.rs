@@ -66,7 +66,10 @@ pub(crate) fn containers(documents: &[Value]) -> Vec<Container> {
     let sources: Vec<_> = sources.collect();
     let of = |name: String| {
         let found = sources.iter().find(|(n, _)| *n == name);
-        found.unwrap_or_else(|| panic!("no volume {name}")).1.clone()
+        found
+            .unwrap_or_else(|| panic!("no volume {name}"))
+            .1
+            .clone()
     };
     let mount = |m: &Value| Mount {
         source: of(text(&m["name"])),
@@ -90,7 +93,9 @@ pub(crate) fn containers(documents: &[Value]) -> Vec<Container> {
             no_new_privileges: security["allowPrivilegeEscalation"] == false,
             read_only_root: security["readOnlyRootFilesystem"] == true,
             capabilities: texts(&capabilities["add"]),
-            seccomp: security["seccompProfile"]["type"].as_str().map(str::to_owned),
+            seccomp: security["seccompProfile"]["type"]
+                .as_str()
+                .map(str::to_owned),
             user: security["runAsUser"].as_u64().expect("a user is named"),
             mounts: list(&c["volumeMounts"]).iter().map(mount).collect(),
         }

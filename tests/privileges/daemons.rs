@@ -11,6 +11,10 @@ use std::{
 
 use actor_volumes::host::privileges::{CapabilitySet, Process};
 
+#[path = "../nodes/authority.rs"]
+mod authority;
+use authority::Authority;
+
 struct Daemon(Child);
 
 impl Drop for Daemon {
@@ -40,6 +44,9 @@ fn start(process: Process, dir: &Path, more: &str) -> Daemon {
             .arg(dir.join("volumes")),
         _ => command.arg("--config").arg(file),
     };
+    if process == Process::Node {
+        command.arg("--no-helper");
+    }
     let log = fs::File::create(dir.join("log")).unwrap();
     Daemon(command.stdin(Stdio::null()).stderr(log).spawn().unwrap())
 }
@@ -87,16 +94,23 @@ fn keeps(process: Process, capabilities: CapabilitySet, more: &str) {
     }
 }
 
-const TLS: &str = "ca = \"/c\"\ncert = \"/c\"\nkey = \"/c\"\n";
-
 #[test]
 #[ignore = "needs root: there is nothing to give up without"]
 fn every_daemon_keeps_its_lines_of_the_table_and_nothing_else() {
+    let tls = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.files(tls.path(), "a", &authority);
+    let at = tls.path().display();
+    let files = format!("ca = \"{at}/ca.crt\"\ncert = \"{at}/tls.crt\"\nkey = \"{at}/tls.key\"\n");
+    let control = format!("[control]\nlisten = \"127.0.0.1:0\"\n[control.tls]\n{files}");
     let node =
-        format!("[node.control]\nendpoint = \"https://127.0.0.1:1\"\n[node.control.tls]\n{TLS}");
+        format!("[node.control]\nendpoint = \"https://127.0.0.1:1\"\n[node.control.tls]\n{files}");
     for (process, more) in [
         (Process::Serve, ""),
+        (Process::Control, &control),
         (Process::Node, &node),
+        (Process::NodeAndHelper, &node),
+        (Process::Helper, ""),
         (Process::LocalDriver, ""),
     ] {
         keeps(process, process.capabilities(false), more);

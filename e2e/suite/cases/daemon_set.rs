@@ -55,7 +55,11 @@ fn works_in_its_containers(node: &mut Node) {
 
     for mut daemon in [agent, helper] {
         let status = daemon.terminate(SOON);
-        assert!(status.is_some_and(|s| s.success()), "{}: {status:?}", daemon.name);
+        assert!(
+            status.is_some_and(|s| s.success()),
+            "{}: {status:?}",
+            daemon.name
+        );
     }
     let left = site.finish();
     assert!(left.is_empty(), "left: {left:?}");
@@ -64,7 +68,10 @@ fn works_in_its_containers(node: &mut Node) {
 /// What stands for the paths of the manifest on this node, and its containers.
 fn arrange(node: &Node, port: u16) -> (Here, Vec<crate::manifest::Container>) {
     let dir = &node.dir;
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/kubernetes/actor-volumes.yaml");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/packaging/kubernetes/actor-volumes.yaml"
+    );
     let text = fs::read_to_string(path).expect("the manifest is there");
     let documents = documents(&text);
     let config = &of_kind(&documents, "ConfigMap")["data"]["config.toml"];
@@ -73,9 +80,21 @@ fn arrange(node: &Node, port: u16) -> (Here, Vec<crate::manifest::Container>) {
     let mut config = config.as_str().expect("it is a text").to_owned();
     for (from, to) in [
         (format!("\"{root}\""), format!("\"{}\"", own_root.display())),
-        ("actor-volumes.example.com:7443".into(), format!("127.0.0.1:{port}")),
-        ("[node.control.tls]\n".into(), format!("[node.control.tls]\nserver_name = \"{}\"\n", crate::site::CONTROL)),
-        ("name = \"csi.example.com\"".into(), format!("name = \"{DRIVER}\"")),
+        (
+            "actor-volumes.example.com:7443".into(),
+            format!("127.0.0.1:{port}"),
+        ),
+        (
+            "[node.control.tls]\n".into(),
+            format!(
+                "[node.control.tls]\nserver_name = \"{}\"\n",
+                crate::site::CONTROL
+            ),
+        ),
+        (
+            "name = \"csi.example.com\"".into(),
+            format!("name = \"{DRIVER}\""),
+        ),
         ("[node]\n".into(), format!("[node]\n{SUITE}")),
     ] {
         assert!(config.contains(&from), "{from} is not in the ConfigMap");
@@ -95,7 +114,11 @@ fn arrange(node: &Node, port: u16) -> (Here, Vec<crate::manifest::Container>) {
     let sockets = dir.join("sockets");
     for (name, file, socket) in links {
         let at = sockets.join(name);
-        DirBuilder::new().recursive(true).mode(0o700).create(&at).expect("it is new");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&at)
+            .expect("it is new");
         fs::hard_link(&socket, at.join(file)).expect("a socket can have two names");
     }
     let paths = [
@@ -105,7 +128,10 @@ fn arrange(node: &Node, port: u16) -> (Here, Vec<crate::manifest::Container>) {
         (root, own_root.clone()),
         ("/run/containerd", sockets.join("containerd")),
         ("/var/run/nri", sockets.join("nri")),
-        ("/var/lib/kubelet/plugins/csi.example.com", sockets.join("driver")),
+        (
+            "/var/lib/kubelet/plugins/csi.example.com",
+            sockets.join("driver"),
+        ),
     ];
     let here = Here {
         paths: paths.map(|(theirs, ours)| (theirs.to_owned(), ours)).into(),
@@ -117,7 +143,8 @@ fn arrange(node: &Node, port: u16) -> (Here, Vec<crate::manifest::Container>) {
 }
 
 /// What every node of the suite has.
-const SUITE: &str = "trusted_namespaces = [\"agents\"]\nmember_grace_ms = 1000\nsweep_interval_s = 1\n";
+const SUITE: &str =
+    "trusted_namespaces = [\"agents\"]\nmember_grace_ms = 1000\nsweep_interval_s = 1\n";
 
 /// Also where the container is privileged.
 fn keeps_its_lines_of_the_table(node: &Node, daemon: &Daemon, process: Process) {
@@ -127,13 +154,17 @@ fn keeps_its_lines_of_the_table(node: &Node, daemon: &Daemon, process: Process) 
         let text = fs::read_to_string(&status).unwrap_or_default();
         text.lines().any(|l| l == format!("{name}:\t{value}"))
     };
-    until_true(&format!("{process} has its filter"), SOON, || shows("Seccomp", "2"));
+    until_true(&format!("{process} has its filter"), SOON, || {
+        shows("Seccomp", "2")
+    });
     for name in ["CapPrm", "CapEff", "CapBnd"] {
         assert!(shows(name, &kept), "{process}: {name} is not {kept}");
     }
     assert!(shows("NoNewPrivs", "1"), "{process}");
     let root = Path::new(&status).with_file_name("root");
-    let files = fs::read_dir(root).expect("its root can be listed").flatten();
+    let files = fs::read_dir(root)
+        .expect("its root can be listed")
+        .flatten();
     let files = files.filter(|f| f.file_type().is_ok_and(|t| t.is_file()));
     assert_eq!(files.count(), 1, "the program alone");
 }
@@ -158,7 +189,10 @@ fn main_job(site: &mut Site<'_>) {
         ),
     );
     create(site.a, "a", "group");
-    for (write, read) in [("echo 1 > /my-data/f", "1"), ("echo 2 >> /my-data/f", "1\n2")] {
+    for (write, read) in [
+        ("echo 1 > /my-data/f", "1"),
+        ("echo 2 >> /my-data/f", "1\n2"),
+    ] {
         let annotations = site.a.resume_with("a", &["--node", "node-a"]);
         let pod = site.a.run_pod(&annotations);
         let spec = ContainerSpec::idle("agent").as_user(1000, GROUP);

@@ -190,14 +190,15 @@ pub(super) fn of(process: Process, arch: TargetArch) -> Vec<&'static str> {
     let x86_64 = matches!(arch, TargetArch::x86_64);
     let mut lists = vec![RUNS, FILES, TALKS];
     lists.extend(x86_64.then_some(OF_X86_64));
-    let all = || std::iter::once(&process).chain(process.starts());
-    if all().any(|p| *p == Process::Helper) {
+    let parts = process.parts();
+    if parts.contains(&Process::Helper) {
         lists.push(GIVES);
     }
-    if all().any(|p| *p == Process::LocalDriver) {
+    if parts.contains(&Process::LocalDriver) {
         lists.push(MOUNTS);
     }
-    if !process.starts().is_empty() {
+    // The helper has a process for each deed.
+    if parts.contains(&Process::Helper) {
         lists.push(STARTS);
         lists.extend(x86_64.then_some(STARTS_ON_X86_64));
     }
