@@ -41,6 +41,9 @@ const SOCKET: &str = "actor-volumes.sock";
 /// The node agent's socket there.
 const AGENT_SOCKET: &str = "agent.sock";
 
+/// The helper's socket in `node.run_dir`.
+const HELPER_SOCKET: &str = "helper.sock";
+
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -82,7 +82,7 @@ impl Node {
         let parts = until("all parts run", SOON, || {
             let parts = children(pid);
             let is = |name: &str| parts.iter().any(|(part, _)| part == name);
-            (is("control") && is("node")).then_some(parts)
+            (is("control") && is("node") && is("helper")).then_some(parts)
         });
         parts.into_iter().map(|(_, pid)| pid).chain([pid]).collect()
     }

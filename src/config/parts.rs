@@ -9,7 +9,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{AGENT_SOCKET, Config, Driver, SOCKET, default_call_timeout_s, default_max_calls};
+use super::{
+    AGENT_SOCKET, Config, Driver, HELPER_SOCKET, SOCKET, default_call_timeout_s, default_max_calls,
+};
 use crate::{
     error::{Error, Result},
     model::DriverName,
@@ -49,6 +51,11 @@ impl Config {
     /// The socket of the node agent.
     pub fn agent_socket(&self) -> PathBuf {
         self.node.run_dir.join(AGENT_SOCKET)
+    }
+
+    /// The socket of the helper.
+    pub fn helper_socket(&self) -> PathBuf {
+        self.node.run_dir.join(HELPER_SOCKET)
     }
 
     /// Where the control plane listens for the node agent of its own host.

@@ -48,6 +48,11 @@ pub fn hand_on(command: &mut Command, descriptor: OwnedFd) {
     unsafe { command.pre_exec(kept) };
 }
 
+/// Whether what started this process has tied it to itself.
+pub fn is_tied() -> bool {
+    parent().is_some()
+}
+
 /// The end of a pipe that ends with the process that started this one, where it was
 /// [tied](tie) to it.
 pub fn parent() -> Option<OwnedFd> {

@@ -26,32 +26,33 @@ pub enum Locked {
 
 /// Takes the lock of the directory, `<dir>/lock`, if nobody has it.
 pub fn try_lock(dir: &Path) -> io::Result<Locked> {
-    take(dir, "lock", |file| file.try_lock())
+    try_lock_file(&dir.join("lock"))
+}
+
+/// Takes the lock of this file, which is made, if nobody has it.
+pub fn try_lock_file(path: &Path) -> io::Result<Locked> {
+    take(path, |file| file.try_lock())
 }
 
 /// Takes the lock of one kind of process on the directory, `<dir>/<role>.lock`, if nobody
 /// has it. Other kinds may have the directory at the same time.
 pub fn try_lock_as(dir: &Path, role: &str) -> io::Result<Locked> {
-    take(dir, &format!("{role}.lock"), |file| file.try_lock())
+    try_lock_file(&dir.join(format!("{role}.lock")))
 }
 
 /// Keeps out whoever takes the whole directory by [`try_lock`].
 pub fn try_share(dir: &Path) -> io::Result<Locked> {
-    take(dir, "lock", |file| file.try_lock_shared())
+    take(&dir.join("lock"), |file| file.try_lock_shared())
 }
 
-fn take(
-    dir: &Path,
-    name: &str,
-    lock: impl FnOnce(&File) -> Result<(), TryLockError>,
-) -> io::Result<Locked> {
+fn take(path: &Path, lock: impl FnOnce(&File) -> Result<(), TryLockError>) -> io::Result<Locked> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(dir.join(name))?;
+        .open(path)?;
     match lock(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

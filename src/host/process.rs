@@ -51,6 +51,12 @@ pub fn reap(meant: impl Fn(u32) -> bool) -> io::Result<()> {
     Ok(())
 }
 
+/// From now on the end of the thread that started this process is its own (SIGKILL).
+pub fn end_with_parent() -> io::Result<()> {
+    let end = Some(rustix::process::Signal::KILL);
+    Ok(rustix::process::set_parent_process_death_signal(end)?)
+}
+
 /// The kernel's id of this boot; empty where it does not tell.
 pub fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");

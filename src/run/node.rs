@@ -7,13 +7,14 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    helped,
     own::{Role, own},
     parts::{Base, Door},
 };
 use crate::{
     config::{Config, NodeControl},
     error::{Error, Result},
-    host::process,
+    host::{child, process},
     link::{self, LinkSettings, Word},
     transport::{self, Endpoint},
 };
@@ -45,6 +46,9 @@ pub(super) async fn node(
     }
     let base = Base::new(config, shutdown)?;
     let word = Arc::new(Word::new(endpoint.to_string()));
+    // `serve` starts it beside this process.
+    let alone = !child::is_tied();
+    let helper = alone.then(|| helped::start(&base.config, base.shutdown.clone()));
     let agent = base.agent(Arc::clone(&word) as Arc<_>)?;
     let is_here = matches!(endpoint, Endpoint::Unix(_));
     let settings = LinkSettings {
@@ -77,6 +81,9 @@ pub(super) async fn node(
     let _ = nri.await;
     for serving in serving {
         let _ = serving.await;
+    }
+    if let Some(helper) = helper {
+        let _ = helper.await;
     }
     // The next start replaces dead sockets as well.
     for socket in sockets {

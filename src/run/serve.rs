@@ -27,7 +27,7 @@ pub(super) async fn serve(config: &Config, path: &Path, shutdown: CancellationTo
 
 /// The parts of a host, in the order in which they end: what needs others first.
 fn parts(config: &Config, path: &Path) -> Vec<Part> {
-    let mut parts = vec![control(path), node(config, path)];
+    let mut parts = vec![control(path), node(config, path), helper(path)];
     parts.extend(local_driver(config));
     parts
 }
@@ -39,6 +39,7 @@ pub(super) fn parts_but_node(config: &Config, path: &Path) -> Vec<Part> {
     if config.node.control.is_none() {
         parts.push(control(path));
     }
+    parts.push(helper(path));
     parts.extend(local_driver(config));
     parts
 }
@@ -54,6 +55,10 @@ fn node(config: &Config, path: &Path) -> Part {
     let line = format!("unix://{}", config.nodes_socket().display());
     let words = configured("node", path);
     Part::new("node", words.chain(["--control".into(), line.into()]))
+}
+
+fn helper(path: &Path) -> Part {
+    Part::new("helper", configured("helper", path))
 }
 
 /// The node agent's part with the connection on which the runtime speaks.
@@ -105,11 +110,14 @@ mod tests {
                 names(&parts_but_node(&config, path)),
             )
         };
-        assert_eq!(of(""), (vec!["control", "node"], vec!["control"]));
+        assert_eq!(
+            of(""),
+            (vec!["control", "node", "helper"], vec!["control", "helper"])
+        );
         let (all, but_node) = of("[local_driver]\nroot = \"/r\"\n");
-        assert_eq!(all, ["control", "node", "local-driver"]);
-        assert_eq!(but_node, ["control", "local-driver"]);
+        assert_eq!(all, ["control", "node", "helper", "local-driver"]);
+        assert_eq!(but_node, ["control", "helper", "local-driver"]);
         let elsewhere = of("[node.control]\nendpoint = \"unix:///x.sock\"\n");
-        assert_eq!(elsewhere.1, [""; 0]);
+        assert_eq!(elsewhere.1, ["helper"]);
     }
 }

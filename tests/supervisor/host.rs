@@ -125,6 +125,7 @@ impl<'a> Serve<'a> {
             let sockets = [
                 "run/actor-volumes.sock",
                 "run/agent.sock",
+                "run/helper.sock",
                 "run/local-driver.sock",
             ];
             let parts = self.parts();

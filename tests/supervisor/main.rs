@@ -9,7 +9,7 @@ mod host;
 use host::{Host, Serve, until};
 use rustix::process::Signal;
 
-const PARTS: [&str; 3] = ["control", "local-driver", "node"];
+const PARTS: [&str; 4] = ["control", "helper", "local-driver", "node"];
 
 #[test]
 fn all_parts_run_and_end_together_in_time() {

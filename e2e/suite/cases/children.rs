@@ -44,7 +44,7 @@ fn each_alone(node: &mut Node) {
     let annotations = node.resume("a");
     let (pod, agent) = node.run_agent(&annotations);
     let (mounts, serve) = (node.held_mounts(), node.serve_pid());
-    for part in ["control", "node", "control", "node"] {
+    for part in ["control", "node", "helper", "control", "node", "helper"] {
         node.kill_part(part, |node| {
             node.sh(&agent, &format!("echo {part} >> /my-data/f"));
         });
@@ -61,7 +61,7 @@ fn each_alone(node: &mut Node) {
         assert_eq!(node.held_mounts(), mounts, "the other's are gone");
     }
     let written = node.sh(&agent, "cat /my-data/f");
-    assert_eq!(written, "control\nnode\ncontrol\nnode");
+    assert_eq!(written, "control\nnode\nhelper\ncontrol\nnode\nhelper");
     node.remove_pod(&pod);
     node.suspend("a");
     assert_eq!(node.held_mounts(), [""; 0]);

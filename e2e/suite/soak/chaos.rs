@@ -83,8 +83,8 @@ impl Chaos {
                 node.start_serve();
             }
             Fault::PartKilled => {
-                let parts = ["control", "node"];
-                let part = self.random.choice(parts).expect("there are two");
+                let parts = ["control", "node", "helper"];
+                let part = self.random.choice(parts).expect("there are three");
                 node.kill_part(part, |_| {});
             }
             Fault::ServeStopped => {

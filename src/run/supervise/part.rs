@@ -14,7 +14,7 @@ use tokio::process::Child;
 use crate::host::{child, process};
 
 /// The order in which they end: what needs others goes first.
-const ORDER: &[&str] = &["control", "node", "local-driver"];
+const ORDER: &[&str] = &["control", "node", "helper", "local-driver"];
 
 /// Also when the file was replaced by a newer one meanwhile: all parts are of one version.
 const PROGRAM: &str = "/proc/self/exe";
