@@ -2,6 +2,7 @@
 //! Every system call, and the only room that may hold unsafe code.
 
 pub mod caps;
+pub mod child;
 pub mod crash;
 pub mod device;
 pub mod durable;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The composition root: the only place that knows all rooms.
 
+mod control;
 mod doctor;
+mod forward;
 mod guard;
 mod helped;
 mod helper;
@@ -13,6 +15,7 @@ mod ports;
 mod privileges;
 mod serve;
 mod store;
+mod supervise;
 
 use std::process::ExitCode;
 
@@ -35,7 +38,7 @@ pub fn run() -> ExitCode {
     }
     let done = if launched::is_launched() {
         launched::limit()
-            .and_then(|limited| daemon(launched::run(limited)))
+            .and_then(|limited| supervisor(launched::run(&limited)))
             .map(|()| ExitCode::SUCCESS)
     } else {
         dispatch(Cli::parse())
@@ -48,15 +51,24 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Serve(options) => {
             let config = Config::load(&options.config)?;
             privileges::begin(Process::Serve, &config)?;
-            daemon(async {
-                let shutdown = parts::shutdown()?;
-                serve::serve(config, shutdown, Door::Dial).await
-            })?;
+            supervisor(async { serve::serve(&config, &options.config, parts::signals()?).await })?;
         }
         Command::Control(options) => {
             let config = Config::load(&options.config)?;
             privileges::begin(Process::Control, &config)?;
-            daemon(async { serve::control(config, parts::shutdown()?).await })?;
+            daemon(async {
+                let shutdown = parts::shutdown()?;
+                control::control(config, options.with_node, shutdown).await
+            })?;
+        }
+        Command::Node(cli::NodeCommand {
+            verb: None,
+            config,
+            launched: Some(connection),
+            ..
+        }) => {
+            let limited = launched::limit_node()?;
+            daemon(launched::launched_node(connection, config, &limited))?;
         }
         Command::Node(cli::NodeCommand {
             verb: None,
@@ -64,6 +76,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             control,
             name,
             no_helper,
+            launched: None,
         }) => {
             let mut config = Config::load(&config)?;
             config.node.name = name.or(config.node.name);
@@ -120,6 +133,11 @@ fn daemon(work: impl Future<Output = Result<()>>) -> Result<()> {
     let done = runtime.block_on(work);
     runtime.shutdown_timeout(parts::END_WITHIN);
     done
+}
+
+/// Runs the parent of other processes to its end, in one thread.
+fn supervisor(work: impl Future<Output = Result<()>>) -> Result<()> {
+    runtime(Threads::One)?.block_on(work)
 }
 
 enum Threads {

@@ -3,6 +3,7 @@
 
 mod annotations;
 mod breach;
+mod children;
 mod daemon_set;
 mod data;
 mod delete;
@@ -60,6 +61,7 @@ pub(crate) fn all() -> Vec<Case> {
         drain::cases(),
         restart::cases(),
         killed::cases(),
+        children::cases(),
         kubelet::cases(),
         late::cases(),
         launched::cases(),

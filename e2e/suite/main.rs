@@ -14,6 +14,7 @@ mod leaks;
 #[path = "../../tests/packaging/manifest.rs"]
 mod manifest;
 mod node;
+mod parts;
 mod setup;
 mod site;
 mod soak;

@@ -23,7 +23,8 @@ pub struct NodeCommand {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     pub config: PathBuf,
-    /// The control plane, instead of node.control.endpoint: https://host:port
+    /// The control plane, instead of node.control.endpoint: https://host:port,
+    /// or unix://<socket> on its own host
     #[arg(long, value_name = "URL")]
     pub control: Option<String>,
     /// The name of this node, instead of node.name
@@ -33,6 +34,9 @@ pub struct NodeCommand {
     /// that this process does not have then.
     #[arg(long)]
     pub no_helper: bool,
+    /// The runtime has started us, and this descriptor is its connection.
+    #[arg(long, hide = true, value_name = "FD")]
+    pub launched: Option<i32>,
 }
 
 /// Verbs of nodes.

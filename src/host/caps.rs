@@ -14,7 +14,7 @@ use rustix::{
 /// What is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
-    /// Effective and permitted.
+    /// Permitted: what may be used, or handed on to what is started.
     pub capabilities: CapabilitySet,
     /// Wanted, and not there to be kept.
     pub missing: CapabilitySet,
@@ -24,8 +24,9 @@ pub struct Kept {
 }
 
 /// Leaves the calling thread these capabilities at most, in every set, and lets neither
-/// it nor what it starts ever gain another one (no_new_privs).
-pub fn keep(wanted: CapabilitySet) -> io::Result<Kept> {
+/// it nor what it starts ever gain another one (no_new_privs). Effective are those alone
+/// that it uses itself.
+pub fn keep(wanted: CapabilitySet, used: CapabilitySet) -> io::Result<Kept> {
     clear_ambient_capability_set()?;
     let mut bounding_stays = false;
     for capability in bounding()?.difference(wanted).iter_single() {
@@ -39,7 +40,7 @@ pub fn keep(wanted: CapabilitySet) -> io::Result<Kept> {
     let had = capabilities(None)?.permitted;
     let left = had.intersection(wanted);
     let sets = CapabilitySets {
-        effective: left,
+        effective: left.intersection(used),
         permitted: left,
         inheritable: CapabilitySet::empty(),
     };
@@ -98,7 +99,7 @@ mod tests {
     fn nothing_stays_where_nothing_is_wanted() {
         let before = capabilities(None).unwrap();
         in_a_thread(|| {
-            let kept = keep(CapabilitySet::empty()).unwrap();
+            let kept = keep(CapabilitySet::empty(), CapabilitySet::empty()).unwrap();
             assert_eq!(kept.capabilities, CapabilitySet::empty());
             assert_eq!(kept.missing, CapabilitySet::empty());
             assert!(kept.bounding_stays || bounding().unwrap().is_empty());
@@ -107,7 +108,7 @@ mod tests {
             assert!(now.inheritable.is_empty());
             assert!(thread::no_new_privs().unwrap());
             // Once given up it is never back.
-            let again = keep(CapabilitySet::CHOWN).unwrap();
+            let again = keep(CapabilitySet::CHOWN, CapabilitySet::CHOWN).unwrap();
             assert_eq!(again.missing, CapabilitySet::CHOWN);
         });
         assert_eq!(capabilities(None).unwrap(), before);
@@ -118,8 +119,10 @@ mod tests {
         let had = capabilities(None).unwrap().permitted;
         let wanted = CapabilitySet::CHOWN | CapabilitySet::SYS_PTRACE;
         in_a_thread(|| {
-            let kept = keep(wanted).unwrap();
+            let kept = keep(wanted, CapabilitySet::CHOWN).unwrap();
             assert_eq!(kept.capabilities, had & wanted);
+            let now = capabilities(None).unwrap();
+            assert_eq!(now.effective, had & CapabilitySet::CHOWN);
             assert_eq!(kept.missing, wanted - had);
             assert!(kept.bounding_stays || wanted.contains(bounding().unwrap()));
         });

@@ -164,6 +164,17 @@ impl Process {
     }
 }
 
+impl Process {
+    /// What it uses itself: the rest is there to be handed on.
+    pub fn used(self, low_port: bool) -> CapabilitySet {
+        match self {
+            Self::Serve => CapabilitySet::empty(),
+            Self::NodeAndHelper => Self::Node.capabilities(low_port),
+            other => other.capabilities(low_port),
+        }
+    }
+}
+
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -225,7 +236,7 @@ pub fn limit(process: Process, low_port: bool) -> io::Result<Limited> {
             "this process has other threads already, which would keep their privileges",
         ));
     }
-    let kept = caps::keep(process.capabilities(low_port))?;
+    let kept = caps::keep(process.capabilities(low_port), process.used(low_port))?;
     let calls = seccomp::install(process)?;
     Ok(Limited {
         process,

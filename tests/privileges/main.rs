@@ -15,7 +15,7 @@ use actor_volumes::host::{
 fn with<T: Send>(capabilities: CapabilitySet, body: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|s| {
         let limited = s.spawn(move || {
-            let kept = caps::keep(capabilities).unwrap();
+            let kept = caps::keep(capabilities, capabilities).unwrap();
             let missing = names(kept.missing);
             assert!(missing.is_empty(), "this machine has no {missing:?}");
             body()
