@@ -13,4 +13,5 @@ pub mod mountinfo;
 pub mod place;
 pub mod process;
 pub mod reach;
+pub mod sub_path;
 pub mod tree;
