@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -101,7 +101,7 @@ pub(crate) struct Node {
     pub(crate) shutdown: CancellationToken,
     pub(crate) volume: GrantVolume,
     pub(crate) setup: Setup,
-    pub(crate) helper: Helper,
+    pub(crate) helper: Arc<Mutex<Helper>>,
     /// Before the directory goes.
     _cleanup: Cleanup,
     pub(crate) dir: tempfile::TempDir,
@@ -133,6 +133,7 @@ impl Node {
         let program = Path::new(env!("CARGO_BIN_EXE_actor-volumes"));
         let socket = dir.path().join("helper.sock");
         let helper = Helper::start(program, &socket, &dir.path().join("m"));
+        let helper = Arc::new(Mutex::new(helper));
         let shutdown = CancellationToken::new();
         let (agent, volume, drivers, metrics) = Self::agent(dir.path(), &setup, &shutdown).await;
         Self {

@@ -6,6 +6,11 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::Duration,
 };
 
@@ -190,10 +195,10 @@ async fn a_directory_that_is_lost_or_removed_is_mounted_anew_and_a_renamed_one_i
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: run by make test"]
 async fn a_release_waits_for_a_helper_that_is_away() {
-    let mut node = Node::over(Over::Bind, setup(), |_| ()).await;
+    let node = Node::over(Over::Bind, setup(), |_| ()).await;
     let sandbox = node.sandbox("s1", 1);
     let one = given(&node, &sandbox, "c1").await["/one"].clone();
-    node.helper.kill();
+    node.helper.lock().unwrap().kill();
     node.end("s1", "c1");
     node.until("it is said", async || {
         let held = node.agent.held(&node.key()).await;
@@ -202,7 +207,7 @@ async fn a_release_waits_for_a_helper_that_is_away() {
     .await;
     assert_eq!(node.driver.count("NodeUnpublishVolume"), 0);
     assert!(is_mount_point(&one).unwrap());
-    node.helper.restart();
+    node.helper.lock().unwrap().restart();
     node.finish().await;
 }
 
@@ -299,5 +304,41 @@ async fn directories_of_a_dead_file_system_are_made_anew_with_it() {
     let kept = fs::read_to_string(again["/one"].join("f")).unwrap();
     assert_eq!(kept, "kept");
     node.end("s1", "c2");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: run by make test"]
+async fn a_helper_that_dies_all_the_time_costs_time_and_nothing_else() {
+    let node = Node::over(Over::Bind, setup(), |_| ()).await;
+    let (helper, ended) = (Arc::clone(&node.helper), Arc::new(AtomicBool::new(false)));
+    let killing = thread::spawn({
+        let ended = Arc::clone(&ended);
+        move || {
+            let mut deaths = 0;
+            while !ended.load(Ordering::Relaxed) {
+                // Some get far, others not.
+                thread::sleep(Duration::from_millis(10 * (deaths % 30)));
+                helper.lock().unwrap().restart();
+                deaths += 1;
+            }
+            deaths
+        }
+    });
+    for round in 1..=8 {
+        let name = format!("s{round}");
+        let sandbox = node.sandbox(&name, round);
+        let given = given(&node, &sandbox, "c").await;
+        let file = given["/one"].join("f");
+        let before = fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(before.len(), usize::try_from(round).unwrap() - 1);
+        fs::write(&file, before + "x").unwrap();
+        node.end(&name, "c");
+        node.until_released().await;
+    }
+    ended.store(true, Ordering::Relaxed);
+    let deaths = killing.join().unwrap();
+    println!("{deaths} deaths");
+    assert!(deaths > 8);
     node.finish().await;
 }
