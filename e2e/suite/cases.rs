@@ -25,6 +25,7 @@ mod raw;
 mod restart;
 mod slow;
 mod storm;
+mod sub_path;
 mod warm;
 
 use std::{thread, time::Duration};
@@ -43,6 +44,7 @@ pub(crate) fn all() -> Vec<Case> {
         plain::cases(),
         data::cases(),
         group::cases(),
+        sub_path::cases(),
         breach::cases(),
         guard::cases(),
         guard_crun::cases(),
