@@ -17,4 +17,5 @@ pub mod privileges;
 pub mod process;
 pub mod reach;
 pub mod seccomp;
+pub mod sub_path;
 pub mod tree;

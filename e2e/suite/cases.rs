@@ -27,6 +27,7 @@ mod raw;
 mod restart;
 mod slow;
 mod storm;
+mod sub_path;
 mod warm;
 
 use std::{thread, time::Duration};
@@ -46,6 +47,7 @@ pub(crate) fn all() -> Vec<Case> {
         daemon_set::cases(),
         data::cases(),
         group::cases(),
+        sub_path::cases(),
         breach::cases(),
         guard::cases(),
         guard_crun::cases(),

@@ -91,6 +91,16 @@ pub const TABLE: &[Need] = &[
     ),
     need(
         Process::Helper,
+        CapabilitySet::SYS_ADMIN,
+        "`subPath`: to mount a directory of a volume at a place of its own",
+    ),
+    need(
+        Process::Helper,
+        CapabilitySet::DAC_OVERRIDE,
+        "`fsGroup` and `subPath`: to open directories of other users, and to make some in them",
+    ),
+    need(
+        Process::Helper,
         CapabilitySet::CHOWN,
         "`fsGroup`: to give a volume's root directory to a group",
     ),
@@ -103,11 +113,6 @@ pub const TABLE: &[Need] = &[
         Process::Helper,
         CapabilitySet::FSETID,
         "`fsGroup`: to leave it the setgid bit, so that new files are the group's",
-    ),
-    need(
-        Process::Helper,
-        CapabilitySet::DAC_READ_SEARCH,
-        "`fsGroup`: to open a root directory that only its owner may open",
     ),
     need(
         Process::LocalDriver,

@@ -11,9 +11,8 @@ use actor_volumes::host::{
     device, enter,
     holders::{self, Query},
     mount,
-    mountinfo::Identity,
     privileges::{CapabilitySet, Need, Process},
-    tree,
+    sub_path, tree,
 };
 
 use crate::places::{Loop, SOMEBODY, SOMEBODY_ELSE, Volume, Waits, run};
@@ -28,6 +27,9 @@ pub(crate) fn ready(need: &Need) -> Feature {
         (Process::Node, CapabilitySet::SYS_PTRACE) => sees_who_holds_a_volume(),
         (Process::Node, CapabilitySet::DAC_READ_SEARCH) => sees_who_has_a_device_open(),
         (_, CapabilitySet::NET_BIND_SERVICE) => listens_below_1024(),
+        (Process::Helper, CapabilitySet::SYS_ADMIN | CapabilitySet::DAC_OVERRIDE) => {
+            shows_a_directory_of_a_volume()
+        }
         (Process::Helper, _) => gives_a_volume_to_a_group(),
         (Process::LocalDriver, CapabilitySet::SYS_ADMIN) => mounts(),
         (Process::LocalDriver, CapabilitySet::DAC_OVERRIDE) => deletes("0700"),
@@ -40,10 +42,7 @@ fn sees_who_holds_a_volume() -> Feature {
     let volume = Volume::new();
     let holder = Waits::after(":");
     let query = Query {
-        volume: Identity {
-            device: volume.mount().1,
-            root: "/".into(),
-        },
+        volume: volume.identity(),
         known: Vec::new(),
         passed_over: Vec::new(),
         containers: Vec::new(),
@@ -85,14 +84,25 @@ fn listens_below_1024() -> Feature {
 
 fn gives_a_volume_to_a_group() -> Feature {
     let volume = Volume::new();
-    let (number, _) = volume.mount();
+    let shows = volume.identity();
     Box::new(move || {
-        enter::own(volume.path(), number, 1234).map_err(|e| e.to_string())?;
+        enter::own(volume.path(), &shows, 1234).map_err(|e| e.to_string())?;
         let found = fs::metadata(volume.path()).map_err(|e| e.to_string())?;
         match (found.gid(), found.permissions().mode() & 0o7777) {
             (1234, 0o2770) => Ok(()),
             (gid, mode) => Err(format!("its group is {gid}, its mode {mode:o}")),
         }
+    })
+}
+
+fn shows_a_directory_of_a_volume() -> Feature {
+    let (volume, dir) = (Volume::new(), tempfile::tempdir().unwrap());
+    let shows = volume.identity();
+    Box::new(move || {
+        sub_path::show(volume.path(), &shows, ["made"], true, dir.path())
+            .and_then(|()| sub_path::take_away(dir.path()))
+            .map(drop)
+            .map_err(|e| e.to_string())
     })
 }
 

@@ -8,6 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use actor_volumes::host::mountinfo::{self, Identity};
 use tempfile::TempDir;
 
 /// A user that is not root, and a second one.
@@ -42,12 +43,12 @@ impl Volume {
         self.dir.path()
     }
 
-    /// Its line in the mount table: the mount's number, and the device's.
-    pub(crate) fn mount(&self) -> (u64, String) {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mut lines = table.lines().map(|l| l.split(' ').collect::<Vec<_>>());
-        let line = lines.find(|l| Path::new(l[4]) == self.path()).unwrap();
-        (line[0].parse().unwrap(), line[2].to_owned())
+    /// What its mount shows, by the mount table.
+    pub(crate) fn identity(&self) -> Identity {
+        let table = mountinfo::own().unwrap();
+        let mut mounts = table.into_iter();
+        let own = mounts.find(|m| m.mount_point == self.path());
+        own.unwrap().identity
     }
 }
 

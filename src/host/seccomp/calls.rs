@@ -182,6 +182,9 @@ const STARTS_ON_X86_64: &[&str] = &["fork", "vfork"];
 /// Giving a directory to a group.
 const GIVES: &[&str] = &["fchown", "fchownat"];
 
+/// Finding a directory without following a link.
+const FINDS: &[&str] = &["openat2"];
+
 /// Mounting and unmounting.
 const MOUNTS: &[&str] = &["mount", "move_mount", "open_tree", "umount2"];
 
@@ -192,9 +195,9 @@ pub(super) fn of(process: Process, arch: TargetArch) -> Vec<&'static str> {
     lists.extend(x86_64.then_some(OF_X86_64));
     let parts = process.parts();
     if parts.contains(&Process::Helper) {
-        lists.push(GIVES);
+        lists.extend([GIVES, FINDS]);
     }
-    if parts.contains(&Process::LocalDriver) {
+    if parts.contains(&Process::Helper) || parts.contains(&Process::LocalDriver) {
         lists.push(MOUNTS);
     }
     // The helper has a process for each deed.
