@@ -2,6 +2,7 @@
 //! The composition root: the only place that knows all rooms.
 
 mod doctor;
+mod gates;
 mod guard;
 mod helper;
 mod launched;

@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("delivery", &["error", "model"]),
     ("config", &["error", "model", "transport"]),
     ("host", &["error"]),
-    ("transport", &["error"]),
+    ("transport", &["error", "host"]),
     ("telemetry", &["config", "error"]),
     ("secret", &["error", "model"]),
     ("csi", &["error", "model", "proto", "secret", "transport"]),

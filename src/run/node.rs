@@ -14,7 +14,6 @@ use crate::{
     error::{Error, Result},
     host::process,
     link::{self, LinkSettings, Word},
-    transport,
 };
 
 /// Runs until the shutdown.
@@ -37,8 +36,8 @@ pub(super) async fn node(
     if !own(&config, &shutdown, |what| door.waits_for(what)).await? {
         return Ok(());
     }
-    let incoming = transport::bind(&config.socket()).await?;
     let base = Base::new(config, shutdown)?;
+    let ours = base.bind().await?;
     let word = Arc::new(Word::new(format!(
         "tcp://{}:{}",
         endpoint.host, endpoint.port
@@ -52,7 +51,7 @@ pub(super) async fn node(
     };
     base.metrics().await?;
     let nri = base.nri(door, Arc::clone(&agent));
-    let serving = base.serve_agent(incoming, &agent);
+    let serving = base.serve_agent(ours, &agent);
     let drivers = Arc::clone(&base.drivers);
     tracing::info!(node = %base.name, "the node agent is running");
     link::run(settings, agent, drivers, word, base.shutdown.clone()).await;

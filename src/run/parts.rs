@@ -5,9 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{signal::unix::SignalKind, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
-use super::ports::CountedCalls;
+use super::{gates::LocalDoor, ports::CountedCalls};
 use crate::{
     config::{Config, OnBreach},
     control::{
@@ -30,7 +29,6 @@ use crate::{
     rpc::line,
     secret::Vault,
     telemetry::Metrics,
-    transport::{self, KEEP_ALIVE},
 };
 
 /// How long a listing of the runtime may take.
@@ -151,12 +149,12 @@ impl Base {
             return Ok(());
         };
         for address in &self.config.control.listen {
-            let (address, incoming) = transport::listen(*address, files.clone()).await?;
+            let gate = self.node_gate()?;
+            let (address, incoming) = gate.listen(*address, files.clone()).await?;
             tracing::info!(%address, "listening for nodes");
             let service = NodesService::new(Arc::clone(control), Arc::clone(nodes));
-            let served = Server::builder()
-                .http2_keepalive_interval(Some(KEEP_ALIVE))
-                .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            let served = gate
+                .remote_server()
                 .add_service(NodesServer::new(service).max_decoding_message_size(line::MAX_MESSAGE))
                 .serve_with_incoming_shutdown(incoming, self.shutdown.clone().cancelled_owned());
             let shutdown = self.shutdown.clone();
@@ -174,7 +172,7 @@ impl Base {
     /// where it ends by itself. The control plane has ended when it returns.
     pub(super) async fn serve_api(
         &self,
-        incoming: tokio_stream::wrappers::UnixListenerStream,
+        door: LocalDoor,
         control: &Arc<Control>,
         nodes: &Arc<Nodes>,
         agent: Option<&Arc<Agent>>,
@@ -190,10 +188,14 @@ impl Base {
         });
         let admin = NodeAdminService::new(Arc::clone(control), Arc::clone(nodes));
         let of_agent = agent.map(|a| AgentServer::new(AgentService::new(Arc::clone(a))));
-        let served = Server::builder()
-            .add_service(ControlServer::new(ControlService::new(Arc::clone(control))))
-            .add_service(NodeAdminServer::new(admin))
-            .add_optional_service(of_agent)
+        let LocalDoor { gate, incoming } = door;
+        let bytes = gate.request_bytes();
+        let api = ControlServer::new(ControlService::new(Arc::clone(control)));
+        let served = gate
+            .server()
+            .add_service(api.max_decoding_message_size(bytes))
+            .add_service(NodeAdminServer::new(admin).max_decoding_message_size(bytes))
+            .add_optional_service(of_agent.map(|a| a.max_decoding_message_size(bytes)))
             .serve_with_incoming_shutdown(incoming, self.shutdown.clone().cancelled_owned())
             .await
             .map_err(|e| Error::internal("the API stopped serving").with_source(e));
@@ -204,15 +206,14 @@ impl Base {
 
     /// Answers the guard and the doctor on the socket of a node without a control
     /// plane of its own, until the shutdown.
-    pub(super) fn serve_agent(
-        &self,
-        incoming: tokio_stream::wrappers::UnixListenerStream,
-        agent: &Arc<Agent>,
-    ) -> JoinHandle<()> {
-        let service = AgentServer::new(AgentService::new(Arc::clone(agent)));
+    pub(super) fn serve_agent(&self, door: LocalDoor, agent: &Arc<Agent>) -> JoinHandle<()> {
+        let LocalDoor { gate, incoming } = door;
+        let service = AgentServer::new(AgentService::new(Arc::clone(agent)))
+            .max_decoding_message_size(gate.request_bytes());
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
-            let served = Server::builder()
+            let served = gate
+                .server()
                 .add_service(service)
                 .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
             if let Err(error) = served.await {

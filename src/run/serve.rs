@@ -15,7 +15,6 @@ use crate::{
     config::Config,
     control::NodePort,
     error::{Error, Result},
-    transport,
 };
 
 /// Runs until the shutdown.
@@ -24,8 +23,8 @@ pub(super) async fn serve(config: Config, shutdown: CancellationToken, door: Doo
     if !own(&config, &shutdown, |what| door.waits_for(what)).await? {
         return Ok(());
     }
-    let incoming = transport::bind(&config.socket()).await?;
     let base = Base::new(config, shutdown)?;
+    let ours = base.bind().await?;
     let local = Arc::new(LocalNode {
         name: base.name.clone(),
         agent: OnceLock::new(),
@@ -37,9 +36,7 @@ pub(super) async fn serve(config: Config, shutdown: CancellationToken, door: Doo
     base.metrics().await?;
     let nri = base.nri(door, Arc::clone(&agent));
     base.listen_for_nodes(&control, &nodes).await?;
-    let served = base
-        .serve_api(incoming, &control, &nodes, Some(&agent))
-        .await;
+    let served = base.serve_api(ours, &control, &nodes, Some(&agent)).await;
     let _ = nri.await;
     // The next start replaces a dead socket as well.
     let _ = std::fs::remove_file(base.config.socket());
@@ -56,13 +53,13 @@ pub(super) async fn control(config: Config, shutdown: CancellationToken) -> Resu
     if !own(&config, &shutdown, drop).await? {
         return Ok(());
     }
-    let incoming = transport::bind(&config.socket()).await?;
     let base = Base::new(config, shutdown)?;
+    let door = base.bind().await?;
     let (control, nodes) = base.control(None).await?;
     base.metrics().await?;
     base.metrics.without_nri();
     base.listen_for_nodes(&control, &nodes).await?;
-    let served = base.serve_api(incoming, &control, &nodes, None).await;
+    let served = base.serve_api(door, &control, &nodes, None).await;
     let _ = std::fs::remove_file(base.config.socket());
     served
 }
