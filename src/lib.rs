@@ -56,6 +56,8 @@ pub mod cri;
 pub mod csi;
 pub mod delivery;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod host;
 pub mod link;
 pub mod local_driver;

@@ -77,6 +77,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
+    // The parsers of outside bytes, each as it is used.
+    (
+        "fuzz",
+        &[
+            "api",
+            "config",
+            "control",
+            "csi",
+            "delivery",
+            "error",
+            "host",
+            "link",
+            "model",
+            "node",
+            "nri",
+            "nri_plugin",
+            "oci",
+            "proto",
+            "rpc",
+        ],
+    ),
     ("cli", &["api", "config", "error", "model", "proto", "rpc"]),
 ];
 
