@@ -9,6 +9,7 @@ mod breach;
 mod codes;
 mod drain;
 mod group;
+mod helper;
 mod life;
 mod node;
 mod promises;

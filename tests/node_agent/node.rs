@@ -26,6 +26,7 @@ use actor_volumes::{
 };
 use testkit::{
     csi::{Backend, Cleanup, CsiDriver, Options, fuse_server},
+    helper::Helper,
     runtime::ListedRuntime,
 };
 use tokio_util::sync::CancellationToken;
@@ -96,6 +97,7 @@ pub(crate) struct Node {
     pub(crate) shutdown: CancellationToken,
     pub(crate) volume: GrantVolume,
     pub(crate) setup: Setup,
+    pub(crate) helper: Helper,
     /// Before the directory goes.
     _cleanup: Cleanup,
     pub(crate) dir: tempfile::TempDir,
@@ -124,6 +126,9 @@ impl Node {
         options(&mut with);
         let driver = CsiDriver::start_with(&dir.path().join("csi.sock"), with).await;
         let runtime = ListedRuntime::start(&dir.path().join("cri.sock")).await;
+        let program = Path::new(env!("CARGO_BIN_EXE_actor-volumes"));
+        let socket = dir.path().join("helper.sock");
+        let helper = Helper::start(program, &socket, &dir.path().join("m"));
         let shutdown = CancellationToken::new();
         let (agent, volume, drivers, metrics) = Self::agent(dir.path(), &setup, &shutdown).await;
         Self {
@@ -135,6 +140,7 @@ impl Node {
             shutdown,
             volume,
             setup,
+            helper,
             _cleanup: cleanup,
             dir,
         }
@@ -189,7 +195,7 @@ impl Node {
             stop_breaches: setup.stop_breaches,
             stats_interval: setup.stats_interval,
             probe_interval: setup.probe_interval,
-            helper: env!("CARGO_BIN_EXE_actor-volumes").into(),
+            helper: dir.join("helper.sock"),
         };
         let metrics = Arc::new(Metrics::default());
         let ports = Ports {
