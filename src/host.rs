@@ -14,4 +14,5 @@ pub mod mountinfo;
 pub mod place;
 pub mod process;
 pub mod reach;
+pub mod socket;
 pub mod tree;
