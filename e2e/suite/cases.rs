@@ -3,6 +3,7 @@
 
 mod annotations;
 mod breach;
+mod children;
 mod data;
 mod delete;
 mod doctor;
@@ -58,6 +59,7 @@ pub(crate) fn all() -> Vec<Case> {
         drain::cases(),
         restart::cases(),
         killed::cases(),
+        children::cases(),
         kubelet::cases(),
         late::cases(),
         launched::cases(),
