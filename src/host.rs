@@ -15,4 +15,5 @@ pub mod place;
 pub mod process;
 pub mod reach;
 pub mod socket;
+pub mod sub_path;
 pub mod tree;

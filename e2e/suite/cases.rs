@@ -26,6 +26,7 @@ mod raw;
 mod restart;
 mod slow;
 mod storm;
+mod sub_path;
 mod warm;
 
 use std::{thread, time::Duration};
@@ -44,6 +45,7 @@ pub(crate) fn all() -> Vec<Case> {
         plain::cases(),
         data::cases(),
         group::cases(),
+        sub_path::cases(),
         breach::cases(),
         guard::cases(),
         guard_crun::cases(),

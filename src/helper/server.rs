@@ -19,6 +19,9 @@ use crate::{
 /// Requests that are answered at the same time; each has a process.
 const AT_ONCE: usize = 128;
 
+/// How long a request waits for another one at the same volume.
+const TURN_WITHIN: Duration = Duration::from_millis(200);
+
 /// How often it is tried whether another helper has ended.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
@@ -55,7 +58,9 @@ impl Server {
             Ok(request) => request,
             Err(e) => return refused(e),
         };
-        let Some(turn) = turns.take(&request.place.volume) else {
+        // Most deeds are done in no time.
+        let turn = tokio::time::timeout(TURN_WITHIN, turns.wait(&request.place.volume));
+        let Ok(turn) = turn.await else {
             return Answer::Busy {};
         };
         child::run(

@@ -58,6 +58,12 @@ points! {
     PublishAnswered => "publish-answered",
     /// NodePublishVolume
     PublishRecorded => "publish-recorded",
+    /// The helper shows directories of the volume
+    SubPathIntended => "sub-path-intended",
+    /// The helper shows directories of the volume
+    SubPathAnswered => "sub-path-answered",
+    /// They are taken away again, which is begun with the unpublishing
+    SubPathHidden => "sub-path-hidden",
     /// NodeUnpublishVolume
     UnpublishIntended => "unpublish-intended",
     /// NodeUnpublishVolume

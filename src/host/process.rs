@@ -51,6 +51,12 @@ pub fn reap(meant: impl Fn(u32) -> bool) -> io::Result<()> {
     Ok(())
 }
 
+/// From now on files and directories get the mode that they are made with. Of the
+/// whole process.
+pub fn take_no_mode_away() {
+    rustix::process::umask(rustix::fs::Mode::empty());
+}
+
 /// From now on the end of the thread that started this process is its own (SIGKILL).
 pub fn end_with_parent() -> io::Result<()> {
     let end = Some(rustix::process::Signal::KILL);

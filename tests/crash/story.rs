@@ -272,9 +272,12 @@ impl Story {
     }
 
     async fn template(&mut self, name: &str, volumes: &[&str]) {
-        let mounts = volumes
-            .iter()
-            .map(|v| format!("{{name: {v}, mountPath: /{v}}}"));
+        // One is mounted as a whole, and a directory of it besides.
+        let mounts = volumes.iter().map(|v| match *v {
+            "work" => "{name: work, mountPath: /work}, {name: work, mountPath: /sub, subPath: a/b}"
+                .to_owned(),
+            v => format!("{{name: {v}, mountPath: /{v}}}"),
+        });
         let volumes = volumes.iter().map(|v| {
             let policy = if *v == "keep" { "Retain" } else { "Delete" };
             format!("{{name: {v}, externalVolumeTemplate: {{capacity: 1Mi, storageClassName: pool, reclaimPolicy: {policy}}}}}")

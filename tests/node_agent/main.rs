@@ -16,3 +16,4 @@ mod promises;
 mod repair;
 mod share;
 mod sight;
+mod sub_path;
