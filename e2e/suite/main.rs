@@ -5,6 +5,7 @@
 #[path = "../../tests/nodes/authority.rs"]
 #[allow(clippy::unwrap_used)] // the file of a test
 mod authority;
+mod canary;
 mod cases;
 mod daemon;
 mod driver;

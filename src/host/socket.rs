@@ -21,6 +21,8 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    // What the umask has taken away. It widens, if anything.
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode))?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(UnixListener::from(socket))
 }
@@ -70,5 +72,8 @@ mod tests {
         let _listener = listen(&path, 0o600).unwrap();
         UnixStream::connect(&path).unwrap();
         assert!(listen(&path, 0o600).is_err());
+        let for_all = dir.path().join("for-all");
+        let _listener = listen(&for_all, 0o666).unwrap();
+        assert_eq!(mode(&for_all), Some(0o666), "whatever the umask");
     }
 }
