@@ -3,6 +3,7 @@
 
 mod control;
 mod guard;
+mod limits;
 mod parts;
 
 use std::{
@@ -20,6 +21,7 @@ use crate::{
 
 pub use control::{Control, NodeControl, ServerTls};
 pub use guard::{Guard, GuardSettings};
+pub use limits::Limits;
 pub use parts::LocalDriver;
 
 /// Where the configuration is read from unless told otherwise.
@@ -67,6 +69,8 @@ pub struct Config {
     pub discovery: Discovery,
     /// Secrets of CSI calls.
     pub secrets: Secrets,
+    /// What comes in at most.
+    pub limits: Limits,
     /// Logs.
     pub log: Log,
     /// Metrics.
@@ -85,6 +89,8 @@ pub struct Node {
     pub run_dir: PathBuf,
     /// Where volumes are staged and published; outside `state_dir`.
     pub mount_root: PathBuf,
+    /// Users that may use the daemon's socket, beside root and the daemon's own.
+    pub allowed_uids: Vec<u32>,
     /// Pod namespaces whose unsigned annotations are believed.
     pub trusted_namespaces: Vec<DnsLabel>,
     /// How long a container scope outlives its last member, in milliseconds.
@@ -235,6 +241,7 @@ impl Default for Node {
             state_dir: "/var/lib/actor-volumes".into(),
             run_dir: "/run/actor-volumes".into(),
             mount_root: "/var/lib/actor-volumes-mounts".into(),
+            allowed_uids: Vec::new(),
             trusted_namespaces: Vec::new(),
             member_grace_ms: 30_000,
             sweep_interval_s: 10,
@@ -448,6 +455,7 @@ impl Config {
         }
         self.control.check()?;
         self.guard.check()?;
+        self.limits.check()?;
         if let Some(control) = &self.node.control {
             control.endpoint()?;
         }

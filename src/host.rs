@@ -17,5 +17,6 @@ pub mod privileges;
 pub mod process;
 pub mod reach;
 pub mod seccomp;
+pub mod socket;
 pub mod sub_path;
 pub mod tree;

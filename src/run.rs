@@ -4,6 +4,7 @@
 mod control;
 mod doctor;
 mod forward;
+mod gates;
 mod guard;
 mod helped;
 mod helper;

@@ -4,6 +4,8 @@
 //! their control plane.
 
 mod endpoint;
+mod gate;
+mod limits;
 mod server;
 mod tls;
 mod unix;
@@ -11,6 +13,8 @@ mod unix;
 use std::{
     error::Error as _,
     io,
+    net::SocketAddr,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -21,12 +25,27 @@ use tonic::transport::{Endpoint as Http, Uri};
 use tower::service_fn;
 
 pub use endpoint::{Address, Endpoint, TlsEndpoint, TlsFiles};
-pub use server::{Incoming, listen, names_of};
+pub use gate::{Gate, GateLayer, Held, Incoming, LocalIncoming, NamePattern, Peer, Rules};
+pub use limits::{Kind, Limits, Refused, Unwatched, Watcher};
+pub use server::names_of;
 pub use tls::{Fingerprint, fingerprint};
 pub use tonic::transport::Channel;
-pub use unix::{bind, connect};
+pub use unix::connect;
 
 use crate::error::Result;
+
+/// Listens on a unix socket of mode 0600 for root and this process's own user, with
+/// the limits that hold by default. For a server behind them, and for other rules,
+/// there is [`Gate`].
+pub async fn bind(socket: &Path) -> Result<LocalIncoming> {
+    Gate::new(Rules::default()).bind(socket).await
+}
+
+/// Listens on TCP for every certificate of the authority in the files, see
+/// [`Gate::listen`].
+pub async fn listen(address: SocketAddr, files: TlsFiles) -> Result<(SocketAddr, Incoming)> {
+    Gate::new(Rules::default()).listen(address, files).await
+}
 
 /// Connects within the time given, for one connection alone: once the server has
 /// hung up, every call fails with an error that [`was_not_sent`] knows. For

@@ -35,7 +35,7 @@ use std::{thread, time::Duration};
 use testkit::cri::{ContainerSpec, Pod};
 
 use crate::{
-    Case,
+    Case, canary,
     daemon::until,
     node::{NAMESPACE, Node, SOON},
 };
@@ -94,8 +94,9 @@ pub(crate) fn prepare(node: &Node) {
         "storageclass",
         &format!(
             "apiVersion: storage.k8s.io/v1\nkind: StorageClass\n\
-             metadata:\n  name: fast\nprovisioner: {}\n",
-            driver.name()
+             metadata:\n  name: fast\nprovisioner: {}\n{}",
+            driver.name(),
+            canary::parameters()
         ),
     );
     node.apply("template", &template(SHARED, &[("", false)]));

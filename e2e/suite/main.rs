@@ -6,6 +6,7 @@
 #[allow(clippy::unwrap_used)] // the file of a test
 mod authority;
 mod bundle;
+mod canary;
 mod cases;
 mod daemon;
 mod driver;

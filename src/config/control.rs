@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::Tls;
 use crate::{
     error::{Error, Result},
-    transport::{Address, Endpoint, TlsEndpoint, TlsFiles},
+    transport::{Address, Endpoint, NamePattern, TlsEndpoint, TlsFiles},
 };
 
 /// The control plane, for nodes elsewhere.
@@ -34,6 +34,10 @@ pub struct ServerTls {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// Names of nodes that may connect, `*` standing for any letters; none: every
+    /// certificate of the authorities.
+    #[serde(default)]
+    pub allowed_names: Vec<String>,
 }
 
 /// Where the control plane of a node is.
@@ -66,8 +70,21 @@ impl Control {
             None => Err(Error::invalid(
                 "control.listen needs a [control.tls] table with ca, cert and key: nodes are told secrets of drivers, so plain TCP is refused",
             )),
-            Some(tls) => absolute("control.tls", [&tls.ca, &tls.cert, &tls.key]),
+            Some(tls) => {
+                self.allowed_names()?;
+                absolute("control.tls", [&tls.ca, &tls.cert, &tls.key])
+            }
         }
+    }
+
+    /// The nodes that may connect; none: every one with a certificate.
+    pub fn allowed_names(&self) -> Result<Vec<NamePattern>> {
+        let names = self.tls.iter().flat_map(|tls| &tls.allowed_names);
+        let read = |name: &String| name.parse();
+        names
+            .map(read)
+            .collect::<Result<_>>()
+            .map_err(|e| e.context("control.tls.allowed_names"))
     }
 
     /// The files, where it listens at all.
@@ -144,6 +161,20 @@ mod tests {
         let several = "[control]\nlisten = [\"0.0.0.0:1\", \"[::]:1\"]\n";
         let config = Config::parse(&format!("{several}[control.tls]\n{FILES}")).unwrap();
         assert_eq!(config.control.listen.len(), 2);
+    }
+
+    #[test]
+    fn the_nodes_that_may_connect_are_named_or_all() {
+        let tls = format!("[control]\nlisten = \"0.0.0.0:1\"\n[control.tls]\n{FILES}");
+        let all = Config::parse(&tls).unwrap().control;
+        assert!(all.allowed_names().unwrap().is_empty());
+        let some = Config::parse(&format!("{tls}allowed_names = [\"node-*\"]\n")).unwrap();
+        let [pattern] = &some.control.allowed_names().unwrap()[..] else {
+            panic!("one pattern");
+        };
+        assert!(pattern.matches("node-7") && !pattern.matches("x"));
+        let bad = refused(&format!("{tls}allowed_names = [\"a b\"]\n"));
+        assert!(bad.contains("control.tls.allowed_names"), "{bad}");
     }
 
     #[test]

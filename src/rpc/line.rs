@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What both ends of the line between a node and its control plane agree on.
 
-use tonic::transport::server::UdsConnectInfo;
-
 use crate::{
     error::{Error, Kind, Result},
     model::VolumeKey,
@@ -35,12 +33,6 @@ pub fn peer_names<T>(request: &tonic::Request<T>) -> Vec<String> {
     let certificates = request.peer_certs();
     let own = certificates.as_ref().and_then(|all| all.first());
     own.map(|c| transport::names_of(c)).unwrap_or_default()
-}
-
-/// The user whose process calls by a unix socket.
-pub fn peer_uid<T>(request: &tonic::Request<T>) -> Option<u32> {
-    let socket = request.extensions().get::<UdsConnectInfo>()?;
-    socket.peer_cred.map(|peer| peer.uid())
 }
 
 /// An answer that is an error.

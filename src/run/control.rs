@@ -11,7 +11,6 @@ use super::{
 use crate::{
     config::Config,
     error::{Error, Result},
-    transport,
 };
 
 /// Runs until the shutdown. `with_node`: the node agent of this host is its own.
@@ -29,8 +28,8 @@ pub(super) async fn control(
     if !own(Role::Control, &config, &shutdown, drop).await? {
         return Ok(());
     }
-    let incoming = transport::bind(&config.socket()).await?;
     let base = Base::new(config, shutdown)?;
+    let door = base.bind(&base.config.socket()).await?;
     let (control, nodes) = base.control(with_node).await?;
     let metrics = match with_node {
         true => base.config.control_metrics()?,
@@ -41,7 +40,7 @@ pub(super) async fn control(
     base.listen_here(&control, &nodes).await?;
     base.listen_for_nodes(&control, &nodes).await?;
     let agent = with_node.then(|| Forward(base.config.agent_socket()));
-    let served = base.serve_api(incoming, &control, &nodes, agent).await;
+    let served = base.serve_api(door, &control, &nodes, agent).await;
     // The next start replaces dead sockets as well.
     for socket in [base.config.socket(), base.config.nodes_socket()] {
         let _ = std::fs::remove_file(socket);

@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     host::{child, privileges::Process, process},
     link::{self, LinkSettings, Word},
-    transport::{self, Endpoint},
+    transport::Endpoint,
 };
 
 /// Where the helper is.
@@ -69,11 +69,11 @@ pub(super) async fn node(
     if let Endpoint::Tls(_) = endpoint {
         sockets.push(config.socket());
     }
-    let mut incoming = Vec::new();
-    for socket in &sockets {
-        incoming.push(transport::bind(socket).await?);
-    }
     let base = Base::new(config, shutdown)?;
+    let mut doors = Vec::new();
+    for socket in &sockets {
+        doors.push(base.bind(socket).await?);
+    }
     let word = Arc::new(Word::new(endpoint.to_string()));
     let helper = match helper {
         Helper::Child => Some(helped::start(&base.config, base.shutdown.clone())),
@@ -88,9 +88,9 @@ pub(super) async fn node(
         endpoint,
     };
     base.metrics(base.config.metrics.listen).await?;
-    let serving: Vec<_> = incoming
+    let serving: Vec<_> = doors
         .into_iter()
-        .map(|incoming| base.serve_agent(incoming, &agent))
+        .map(|door| base.serve_agent(door, &agent))
         .collect();
     let (drivers, shutdown) = (Arc::clone(&base.drivers), base.shutdown.clone());
     let line = link::run(

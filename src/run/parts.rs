@@ -12,10 +12,11 @@ use tokio::{
 };
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::Connected};
+use tonic::transport::server::Connected;
 
 use super::{
     forward::Forward,
+    gates::LocalDoor,
     ports::{Counted, CountedCalls},
 };
 use crate::{
@@ -40,7 +41,7 @@ use crate::{
     rpc::line,
     secret::Vault,
     telemetry::Metrics,
-    transport::{self, KEEP_ALIVE},
+    transport::Gate,
 };
 
 /// How long a listing of the runtime may take.
@@ -151,9 +152,10 @@ impl Base {
         nodes: &Arc<Nodes>,
     ) -> Result<()> {
         let socket = self.config.nodes_socket();
-        let incoming = transport::bind(&socket).await?;
+        let LocalDoor { gate, incoming } = self.bind_nodes(&socket).await?;
         let service = NodesService::new(Arc::clone(control), Arc::clone(nodes));
-        self.serve_nodes(socket.display(), service.only(self.name.clone()), incoming);
+        let service = service.only(self.name.clone());
+        self.serve_nodes(socket.display(), &gate, service, incoming);
         Ok(())
     }
 
@@ -167,23 +169,23 @@ impl Base {
             return Ok(());
         };
         for address in &self.config.control.listen {
-            let (address, incoming) = transport::listen(*address, files.clone()).await?;
+            let gate = self.node_gate()?;
+            let (address, incoming) = gate.listen(*address, files.clone()).await?;
             tracing::info!(%address, "listening for nodes");
             let service = NodesService::new(Arc::clone(control), Arc::clone(nodes));
-            self.serve_nodes(address, service, incoming);
+            self.serve_nodes(address, &gate, service, incoming);
         }
         Ok(())
     }
 
-    fn serve_nodes<I, IO>(&self, at: impl Display, service: NodesService, incoming: I)
+    fn serve_nodes<I, IO>(&self, at: impl Display, gate: &Gate, service: NodesService, incoming: I)
     where
         I: Stream<Item = std::io::Result<IO>> + Send + 'static,
         IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let (shutdown, at) = (self.shutdown.clone(), at.to_string());
-        let served = Server::builder()
-            .http2_keepalive_interval(Some(KEEP_ALIVE))
-            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        let served = gate
+            .remote_server()
             .add_service(NodesServer::new(service).max_decoding_message_size(line::MAX_MESSAGE))
             .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
         tokio::spawn(async move {
@@ -198,7 +200,7 @@ impl Base {
     /// where it ends by itself. The control plane has ended when it returns.
     pub(super) async fn serve_api(
         &self,
-        incoming: tokio_stream::wrappers::UnixListenerStream,
+        door: LocalDoor,
         control: &Arc<Control>,
         nodes: &Arc<Nodes>,
         agent: Option<Forward>,
@@ -214,10 +216,14 @@ impl Base {
         });
         let admin = NodeAdminService::new(Arc::clone(control), Arc::clone(nodes));
         let of_agent = agent.map(AgentServer::new);
-        let served = Server::builder()
-            .add_service(ControlServer::new(ControlService::new(Arc::clone(control))))
-            .add_service(NodeAdminServer::new(admin))
-            .add_optional_service(of_agent)
+        let LocalDoor { gate, incoming } = door;
+        let bytes = gate.request_bytes();
+        let api = ControlServer::new(ControlService::new(Arc::clone(control)));
+        let served = gate
+            .server()
+            .add_service(api.max_decoding_message_size(bytes))
+            .add_service(NodeAdminServer::new(admin).max_decoding_message_size(bytes))
+            .add_optional_service(of_agent.map(|a| a.max_decoding_message_size(bytes)))
             .serve_with_incoming_shutdown(incoming, self.shutdown.clone().cancelled_owned())
             .await
             .map_err(|e| Error::internal("the API stopped serving").with_source(e));
@@ -227,15 +233,14 @@ impl Base {
     }
 
     /// Answers the guard and the doctor until the shutdown.
-    pub(super) fn serve_agent(
-        &self,
-        incoming: tokio_stream::wrappers::UnixListenerStream,
-        agent: &Arc<Agent>,
-    ) -> JoinHandle<()> {
-        let service = AgentServer::new(AgentService::new(Arc::clone(agent)));
+    pub(super) fn serve_agent(&self, door: LocalDoor, agent: &Arc<Agent>) -> JoinHandle<()> {
+        let LocalDoor { gate, incoming } = door;
+        let service = AgentServer::new(AgentService::new(Arc::clone(agent)))
+            .max_decoding_message_size(gate.request_bytes());
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
-            let served = Server::builder()
+            let served = gate
+                .server()
                 .add_service(service)
                 .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
             if let Err(error) = served.await {
