@@ -43,8 +43,8 @@ const READ_ONLY: [&str; 5] = [
 pub(crate) struct Here {
     /// Host paths, and what stands for them.
     pub(crate) paths: BTreeMap<String, PathBuf>,
-    /// The directory with the files of each ConfigMap.
-    pub(crate) config_maps: BTreeMap<String, PathBuf>,
+    /// The directories with the files of ConfigMaps and Secrets.
+    pub(crate) objects: BTreeMap<String, PathBuf>,
     /// What a field of the pod is, `$` before its path.
     pub(crate) fields: BTreeMap<String, String>,
     /// The directory that must have one path for everybody.
@@ -158,7 +158,7 @@ fn config(node: &Node, container: &Container, here: &Here) -> Value {
 fn mount(mount: &Mount, here: &Here) -> Value {
     let source = match &mount.source {
         Source::HostPath(path) => &here.paths[path],
-        Source::ConfigMap(name) => &here.config_maps[name],
+        Source::ConfigMap(name) | Source::Secret(name) => &here.objects[name],
     };
     let (theirs, ours) = &here.mount_root;
     let at = if mount.at == *theirs {

@@ -290,6 +290,15 @@ fn every_path_of_the_configuration_is_mounted_where_it_is_on_the_host() {
         assert_eq!(mount.propagation, propagation, "{}", path.display());
     }
     let tls = control.tls.as_ref().unwrap();
+    // As a kubelet writes it, in octal; of a file that others may read nothing is taken.
+    assert!(yaml().contains("defaultMode: 0400\n"));
+    let secrets = config.secrets.dir.unwrap();
+    let of_secrets = |m: &&manifest::Mount| matches!(m.source, Source::Secret(_));
+    for mount in agent.mounts.iter().filter(of_secrets) {
+        // <dir>/<namespace>/<name>
+        let below = Path::new(&mount.at).strip_prefix(&secrets).unwrap();
+        assert!(mount.read_only && below.components().count() == 2);
+    }
     for file in [&tls.ca, &tls.cert, &tls.key] {
         assert!(mount_of(file).read_only);
     }

@@ -34,6 +34,7 @@ pub(crate) struct Mount {
 pub(crate) enum Source {
     HostPath(String),
     ConfigMap(String),
+    Secret(String),
 }
 
 /// All documents of the manifest.
@@ -56,11 +57,12 @@ pub(crate) fn of_kind<'d>(documents: &'d [Value], kind: &str) -> &'d Value {
 pub(crate) fn containers(documents: &[Value]) -> Vec<Container> {
     let pod = &of_kind(documents, "DaemonSet")["spec"]["template"]["spec"];
     let sources = list(&pod["volumes"]).iter().map(|v| {
-        let source = match (&v["hostPath"]["path"], &v["configMap"]["name"]) {
-            (Value::String(path), Value::Null) => Source::HostPath(path.clone()),
-            (Value::Null, Value::String(name)) => Source::ConfigMap(name.clone()),
-            _ => panic!("a volume of another kind: {v}"),
-        };
+        let of = |kind: &str, key: &str| v[kind][key].as_str().map(str::to_owned);
+        let host_path = of("hostPath", "path").map(Source::HostPath);
+        let config_map = of("configMap", "name").map(Source::ConfigMap);
+        let secret = of("secret", "secretName").map(Source::Secret);
+        let source = host_path.or(config_map).or(secret);
+        let source = source.unwrap_or_else(|| panic!("a volume of another kind: {v}"));
         (text(&v["name"]), source)
     });
     let sources: Vec<_> = sources.collect();

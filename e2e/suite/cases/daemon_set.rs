@@ -16,6 +16,7 @@ use super::{DATA, create};
 use crate::{
     Case,
     bundle::{self, Here},
+    canary,
     daemon::{Daemon, until_true},
     driver::Driver,
     manifest::{containers, documents, of_kind},
@@ -135,7 +136,13 @@ fn arrange(node: &Node, port: u16) -> (Here, Vec<crate::manifest::Container>) {
     ];
     let here = Here {
         paths: paths.map(|(theirs, ours)| (theirs.to_owned(), ours)).into(),
-        config_maps: BTreeMap::from([("actor-volumes-node".to_owned(), config_dir)]),
+        objects: BTreeMap::from([
+            ("actor-volumes-node".to_owned(), config_dir),
+            (
+                "actor-volumes-storage-creds".to_owned(),
+                dir.join("secrets/storage/creds"),
+            ),
+        ]),
         fields: BTreeMap::from([("$spec.nodeName".to_owned(), "node-a".to_owned())]),
         mount_root: (root.to_owned(), own_root),
     };
@@ -175,7 +182,8 @@ fn main_job(site: &mut Site<'_>) {
         "storageclass",
         &format!(
             "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata:\n  name: fast\n\
-             provisioner: {DRIVER}\n"
+             provisioner: {DRIVER}\n{}",
+            canary::parameters()
         ),
     );
     // With a group, so that the helper has something to do.
