@@ -3,6 +3,7 @@
 
 mod control;
 mod guard;
+mod policy;
 
 use std::{
     path::{Path, PathBuf},
@@ -19,6 +20,7 @@ use crate::{
 
 pub use control::{Control, NodeControl, ServerTls};
 pub use guard::{Guard, GuardSettings};
+pub use policy::{Listed, Policy};
 
 /// Where the configuration is read from unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/actor-volumes/config.toml";
@@ -50,6 +52,8 @@ pub struct Config {
     pub wait: Wait,
     /// What stands in the OCI runtime's place.
     pub guard: Guard,
+    /// What pods may have of volumes.
+    pub policy: Policy,
     /// The CSI drivers.
     pub driver: Vec<Driver>,
     /// Drivers that register themselves.
@@ -433,6 +437,7 @@ impl Config {
         }
         self.control.check()?;
         self.guard.check()?;
+        self.policy.check()?;
         if let Some(control) = &self.node.control {
             control.endpoint()?;
         }

@@ -56,7 +56,13 @@ fn grant(mounts: &[(Option<&str>, &str, &str)]) -> Grant {
 fn published() -> BTreeMap<DnsLabel, Shown> {
     let shown = |volume: &str, device| {
         let path = PathBuf::from(format!("/pub/{volume}"));
-        (label(volume), Shown { path, device })
+        let flags = Flags::default();
+        let shown = Shown {
+            path,
+            device,
+            flags,
+        };
+        (label(volume), shown)
     };
     [
         shown("v1", None),
@@ -130,9 +136,10 @@ fn source_and_access_come_with_the_mount() {
         .unwrap()
         .mounts;
     assert_eq!(needs[0].source, Path::new("/pub/v2"));
-    assert_eq!(options(&needs[0]), ["rbind", "rprivate", "ro"]);
+    let hardened = |access| ["rbind", "rprivate", access, "nosuid", "nodev"];
+    assert_eq!(options(&needs[0]), hardened("ro"));
     assert_eq!(needs[1].source, Path::new("/pub/v1"));
-    assert_eq!(options(&needs[1]), ["rbind", "rprivate", "rw"]);
+    assert_eq!(options(&needs[1]), hardened("rw"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! What enters a mounted volume, and may therefore hang for ever: only for the
 //! helper, a process of its own that can be killed.
 
-use std::{io, path::Path};
+use std::{io, os::fd::OwnedFd, path::Path};
 
 use rustix::{
     fs::{AtFlags, CWD, Gid, Mode, OFlags, StatxAttributes, StatxFlags},
@@ -31,18 +31,7 @@ pub fn probe(path: &Path) -> io::Result<()> {
 /// Works by descriptor, on the root of the mount with this id and on nothing
 /// else, whatever happens to the path meanwhile.
 pub fn own(path: &Path, mount: u64, gid: u32) -> io::Result<bool> {
-    let place = rustix::fs::open(
-        path,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let found = stat_mount(&place, Path::new(""))?;
-    let is_root = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
-    if !is_root || found.stx_mnt_id != mount {
-        return Err(io::Error::other(
-            "another mount, or none, is there than the one that was published",
-        ));
-    }
+    let place = root_of(path, mount)?;
     // `.` leads to the very directory of the descriptor, across no mount.
     let dir = rustix::fs::openat(
         &place,
@@ -63,6 +52,23 @@ pub fn own(path: &Path, mount: u64, gid: u32) -> io::Result<bool> {
         Err(Errno::ROFS) => Ok(false),
         Err(e) => Err(e.into()),
     }
+}
+
+/// The root directory of the mount with this id, which must be at this path.
+pub(super) fn root_of(path: &Path, mount: u64) -> io::Result<OwnedFd> {
+    let place = rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let found = stat_mount(&place, Path::new(""))?;
+    let is_root = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+    if is_root && found.stx_mnt_id == mount {
+        return Ok(place);
+    }
+    Err(io::Error::other(
+        "another mount, or none, is there than the one that was published",
+    ))
 }
 
 /// Whether this errno says that the mount is there and the file system behind it
