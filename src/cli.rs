@@ -28,7 +28,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 pub use doctor::{Doctor, Facts, Place, RuntimeSettings, judge};
-pub use helper::Helper;
+pub use helper::{Deed, Helper};
 pub use node::NodeCommand;
 pub use runtime::Runtime;
 
@@ -95,8 +95,11 @@ pub enum Command {
     ///
     /// Example: actor-volumes runtime --guard -- --root /run/runc state c1
     Runtime(Runtime),
-    /// Enter a mounted volume on behalf of the node agent.
-    #[command(subcommand, hide = true)]
+    /// Enter mounted volumes on behalf of the node agent, behind a socket.
+    ///
+    /// `serve` and `node` start it by themselves.
+    ///
+    /// Example: actor-volumes helper --config /etc/actor-volumes/config.toml
     Helper(Helper),
     /// A verb of the control plane.
     #[command(flatten)]
@@ -219,6 +222,9 @@ mod tests {
             "driver ls -o yaml",
             "control --config /c",
             "node --config /c --control https://h:7443",
+            "helper --config /c",
+            "helper --socket /s --mount-root /m --until-eof",
+            "helper deed --mount-root /m",
             "node ls -o json",
             "node show n",
             "node fence n --confirm-off",
@@ -267,6 +273,8 @@ mod tests {
             "node fence",
             "runtime -- state c1",
             "node --config /c ls",
+            "helper --socket /s",
+            "helper --socket /s --mount-root /m --config /c",
             "volume expand u",
             "volume expand u --capacity 0",
             "volume orphans --delete",

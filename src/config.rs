@@ -38,6 +38,9 @@ const BELOW_MOUNT_ROOT: usize = 1 + 32 + 5 + 16;
 /// The daemon's socket in `node.run_dir`.
 const SOCKET: &str = "actor-volumes.sock";
 
+/// The helper's socket in `node.run_dir`.
+const HELPER_SOCKET: &str = "helper.sock";
+
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -457,6 +460,11 @@ impl Config {
     /// The socket of the control plane and node agent.
     pub fn socket(&self) -> PathBuf {
         self.node.run_dir.join(SOCKET)
+    }
+
+    /// The socket of the helper.
+    pub fn helper_socket(&self) -> PathBuf {
+        self.node.run_dir.join(HELPER_SOCKET)
     }
 
     /// A file with every key at its default.

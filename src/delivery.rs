@@ -13,7 +13,8 @@ pub use given::{Spec, SpecDevice, SpecMount, check_given, check_present, check_s
 use crate::{
     error::{Error, Result},
     model::{
-        ContainerView, DnsLabel, Grant, GrantDevice, GrantMount, GrantVolume, VolumeMode, clean_path,
+        ContainerView, DnsLabel, Grant, GrantDevice, GrantMount, GrantVolume, VolumeMode,
+        clean_path,
     },
 };
 

@@ -43,7 +43,6 @@ pub use agent::Agent;
 pub use asked::Holding;
 pub use breach::Breach;
 pub use door::Door;
-pub use helper::HelperAnswer;
 pub use layout::Layout;
 pub use record::{Phase, Publication, Staging, VolumeRecord};
 pub use service::AgentService;

@@ -3,6 +3,7 @@
 
 mod doctor;
 mod guard;
+mod helped;
 mod helper;
 mod launched;
 mod node;
@@ -94,7 +95,11 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         }
         Command::Store(command) => store::run(&command)?,
         Command::Runtime(options) => return Ok(guard::guard(&guard::Place::of(options))),
-        Command::Helper(what) => return Ok(helper::help(&what)),
+        Command::Helper(cli::Helper {
+            verb: Some(cli::Deed::Deed { mount_root }),
+            ..
+        }) => return helper::deed(&mount_root),
+        Command::Helper(options) => helper::serve(options)?,
         Command::Client(command) => {
             return runtime(Threads::One)?.block_on(cli::run_client(&cli.socket, command));
         }

@@ -76,7 +76,11 @@ impl SpecMount {
 pub fn check_present(grant: &Grant, container: &str, spec: &Spec) -> Result<()> {
     for mount in applying(grant, container) {
         let path = clean_path(&mount.mount_path);
-        if !spec.mounts.iter().any(|m| clean_path(&m.destination) == path) {
+        if !spec
+            .mounts
+            .iter()
+            .any(|m| clean_path(&m.destination) == path)
+        {
             return Err(missing(&mount.mount_path));
         }
     }

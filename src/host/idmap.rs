@@ -28,16 +28,15 @@ pub enum Lacking {
     Privilege,
 }
 
-/// Maps the owners of a copy of the mount with this id at this path, which is seen
-/// nowhere and gone with the answer.
-pub fn can_map(path: &Path, mount: u64, namespace: &Path) -> io::Result<()> {
+/// Maps the owners of a copy of the mount with this id at this path by the user
+/// namespace of a process. The copy is seen nowhere, and gone with the answer.
+pub fn can_map(path: &Path, mount: u64, process: u32) -> io::Result<()> {
     let root = root_of(path, mount)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let namespace = rustix::fs::open(namespace, flags, Mode::empty()).map_err(|e| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("cannot open the user namespace: {}", io::Error::from(e)),
-        )
+    let namespace = format!("/proc/{process}/ns/user");
+    let namespace = rustix::fs::open(&namespace, flags, Mode::empty()).map_err(|e| {
+        // Without its errno, which would say something else of the mount.
+        io::Error::other(format!("cannot open {namespace}: {}", io::Error::from(e)))
     })?;
     // As it is bound for the container: with all that is mounted in it.
     let copy = rustix::mount::open_tree(
@@ -97,7 +96,7 @@ mod tests {
     #[test]
     fn a_directory_that_is_no_mount_is_not_looked_at() {
         let dir = tempfile::tempdir().unwrap();
-        let refused = can_map(dir.path(), 1, Path::new("/proc/self/ns/user")).unwrap_err();
+        let refused = can_map(dir.path(), 1, std::process::id()).unwrap_err();
         assert!(refused.to_string().contains("another mount"), "{refused}");
     }
 

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-/// The directory is this process's own until it is dropped.
+/// The directory, or the file, is this process's own until it is dropped.
 #[derive(Debug)]
 pub struct DirLock {
     _file: File,
@@ -26,13 +26,18 @@ pub enum Locked {
 
 /// Takes the lock of the directory, `<dir>/lock`, if nobody has it.
 pub fn try_lock(dir: &Path) -> io::Result<Locked> {
+    try_lock_file(&dir.join("lock"))
+}
+
+/// Takes the lock of this file, which is made, if nobody has it.
+pub fn try_lock_file(path: &Path) -> io::Result<Locked> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(dir.join("lock"))?;
+        .open(path)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -11,6 +11,17 @@ pub fn hostname() -> String {
         .into_owned()
 }
 
+/// The user whose rights this process has.
+pub fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// From now on the end of the thread that started this process is its own (SIGKILL).
+pub fn end_with_parent() -> io::Result<()> {
+    let end = Some(rustix::process::Signal::KILL);
+    Ok(rustix::process::set_parent_process_death_signal(end)?)
+}
+
 /// The kernel's id of this boot; empty where it does not tell.
 pub fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");

@@ -98,7 +98,7 @@ impl Agent {
             proof: Proof::new(&ports.cri, root),
             runtime: ports.cri.runtime_id()?,
             cri: ports.cri,
-            helpers: Helpers::new(settings.helper.clone(), Arc::clone(&ports.metrics)),
+            helpers: Helpers::new(&settings.helper, Arc::clone(&ports.metrics)),
             vault: ports.vault,
             metrics: ports.metrics,
             member_grace: settings.member_grace,

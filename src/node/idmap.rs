@@ -5,15 +5,15 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{Agent, helper::HelperAnswer, volume::Volume};
+use super::{Agent, volume::Volume};
 use crate::{
     delivery::Shown,
     error::{Error, Result},
+    helper::{Answer, Place},
     host::idmap::{self, Lacking},
     model::{DnsLabel, GrantVolume, Scope, VolumeMode},
 };
@@ -50,11 +50,11 @@ impl Agent {
             if volumes.is_empty() {
                 return Ok(());
             }
-            let namespace = namespace(asked.space)?;
+            let process = process(asked.space)?;
             self.runtime_maps_ids(asked.handler).await?;
             for (grant, volume) in volumes {
                 volume
-                    .can_map_ids(grant, asked.scope, &namespace)
+                    .can_map_ids(grant, asked.scope, process)
                     .await
                     .map_err(|e| {
                         e.context(format_args!(
@@ -99,29 +99,21 @@ impl Agent {
     }
 }
 
-/// The user namespace of a process, which a runtime tells. No other path is opened.
-fn namespace(told: &str) -> Result<PathBuf> {
-    let process = told
+/// The process whose user namespace the runtime tells. No other path is believed.
+fn process(told: &str) -> Result<u32> {
+    let number = told
         .strip_prefix("/proc/")
         .and_then(|rest| rest.strip_suffix("/ns/user"));
-    let is_number = |pid: &str| {
-        !pid.is_empty() && pid.len() <= 10 && pid.bytes().all(|b| b.is_ascii_digit())
-    };
-    if process.is_some_and(is_number) {
-        return Ok(told.into());
-    }
-    Err(Error::precondition(format!(
-        "the container has a user namespace (hostUsers: false), which the runtime tells as {told:?}, and not as that of a process of its sandbox: use containerd, {INSTEAD}"
-    )))
+    let digits = number.filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()));
+    digits.and_then(|pid| pid.parse().ok()).ok_or_else(|| {
+        Error::precondition(format!(
+            "the container has a user namespace (hostUsers: false), which the runtime tells as {told:?}, and not as that of a process of its sandbox: use containerd, {INSTEAD}"
+        ))
+    })
 }
 
 impl Volume {
-    async fn can_map_ids(
-        &self,
-        grant: &GrantVolume,
-        scope: &Scope,
-        namespace: &Path,
-    ) -> Result<()> {
+    async fn can_map_ids(&self, grant: &GrantVolume, scope: &Scope, process: u32) -> Result<()> {
         if grant.volume_mode == VolumeMode::Block {
             return Err(Error::precondition(format!(
                 "no device node can be made there: use volumeMode Filesystem, {INSTEAD}"
@@ -135,25 +127,24 @@ impl Volume {
                 target.display()
             )));
         };
-        let answer = self
-            .shared
-            .helpers
-            .map_ids(&self.key, &target, mount.id, namespace)
-            .await?;
-        match answer {
-            None => Err(Error::unavailable(
-                "its file system does not answer: is its server up?",
-            )),
-            Some(answer) => judge(&answer, &mount.fs_type),
-        }
+        let place = Place::of(&self.key, scope);
+        let helpers = &self.shared.helpers;
+        let answer = helpers.map_ids(place, mount.id, process).await?;
+        judge(&answer, &mount.fs_type)
     }
 }
 
-fn judge(answer: &HelperAnswer, fs_type: &str) -> Result<()> {
-    let Some(failure) = &answer.failure else {
-        return Ok(());
+fn judge(answer: &Answer, fs_type: &str) -> Result<()> {
+    let (errno, why) = match answer {
+        Answer::Failed { errno, message } => (errno, message),
+        Answer::Hangs { .. } => {
+            return Err(Error::unavailable(
+                "its file system does not answer: is its server up?",
+            ));
+        }
+        _ => return Ok(()),
     };
-    Err(match answer.errno.and_then(idmap::lacking) {
+    Err(match errno.and_then(idmap::lacking) {
         Some(Lacking::Kernel) => Error::precondition(format!(
             "this kernel cannot map the owners of a mount: use Linux 5.12 or newer, {INSTEAD}"
         )),
@@ -161,10 +152,10 @@ fn judge(answer: &HelperAnswer, fs_type: &str) -> Result<()> {
             "its file system, {fs_type}, cannot have its owners mapped by this kernel: use a driver with another one, such as ext4 or xfs, {INSTEAD}"
         )),
         Some(Lacking::Privilege) => Error::precondition(format!(
-            "the owners of its mount may not be mapped: the driver has mapped them already, or the helper lacks CAP_SYS_ADMIN ({failure})"
+            "the owners of its mount may not be mapped: the driver has mapped them already, or the helper lacks CAP_SYS_ADMIN ({why})"
         )),
         None => Error::unavailable(format!(
-            "cannot find out whether its owners can be mapped: {failure}; retry"
+            "cannot find out whether its owners can be mapped: {why}; retry"
         )),
     })
 }
@@ -175,40 +166,53 @@ mod tests {
     use crate::error::Kind;
 
     #[test]
-    fn only_the_namespace_of_a_process_is_opened() {
-        assert_eq!(namespace("/proc/42/ns/user").unwrap(), Path::new("/proc/42/ns/user"));
+    fn only_the_namespace_of_a_process_is_believed() {
+        assert_eq!(process("/proc/42/ns/user").unwrap(), 42);
         for bad in [
             "",
             "/proc//ns/user",
             "/proc/self/ns/user",
+            "/proc/+1/ns/user",
             "/proc/1/../2/ns/user",
             "/proc/1/ns/user/",
             "/proc/1/ns/mnt",
             "/etc/shadow",
             "/proc/11111111111/ns/user",
         ] {
-            let refused = namespace(bad).unwrap_err();
+            let refused = process(bad).unwrap_err();
             assert_eq!(refused.kind(), Kind::FailedPrecondition, "{bad}");
         }
     }
 
     #[test]
     fn each_failure_says_what_is_lacking_and_what_to_do() {
-        let answer = |errno| HelperAnswer {
+        let answer = |errno| Answer::Failed {
             errno,
-            failure: Some("why".into()),
-            ..HelperAnswer::default()
+            message: "why".into(),
         };
-        for (errno, kind, text) in [
-            (Some(38), Kind::FailedPrecondition, "Linux 5.12"),
-            (Some(22), Kind::FailedPrecondition, "nfs4, cannot have"),
-            (Some(1), Kind::FailedPrecondition, "CAP_SYS_ADMIN (why)"),
-            (None, Kind::Unavailable, "why; retry"),
+        for (answer, kind, text) in [
+            (answer(Some(38)), Kind::FailedPrecondition, "Linux 5.12"),
+            (
+                answer(Some(22)),
+                Kind::FailedPrecondition,
+                "nfs4, cannot have",
+            ),
+            (
+                answer(Some(1)),
+                Kind::FailedPrecondition,
+                "CAP_SYS_ADMIN (why)",
+            ),
+            (answer(None), Kind::Unavailable, "why; retry"),
+            (
+                Answer::Hangs { stuck: false },
+                Kind::Unavailable,
+                "does not answer",
+            ),
         ] {
-            let refused = judge(&answer(errno), "nfs4").unwrap_err();
-            assert_eq!(refused.kind(), kind, "{errno:?}");
+            let refused = judge(&answer, "nfs4").unwrap_err();
+            assert_eq!(refused.kind(), kind, "{answer:?}");
             assert!(refused.to_string().contains(text), "{refused}");
         }
-        judge(&HelperAnswer::default(), "ext4").unwrap();
+        judge(&Answer::Done { changed: false }, "ext4").unwrap();
     }
 }

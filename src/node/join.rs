@@ -169,13 +169,14 @@ impl Volume {
             let same = self.see(target).await?.device == publication.device;
             return Ok((!same).then(|| "the block device is gone".to_owned()));
         }
-        match proof::glance(target.clone()).await? {
+        match proof::glance(target).await? {
             Glance::Nothing => return Ok(Some("nothing is mounted there any more".to_owned())),
             Glance::Corrupted(why) => return Ok(Some(why)),
             Glance::Mount if LOCAL.contains(&publication.file_system.as_str()) => return Ok(None),
             Glance::Mount => {}
         }
-        let probed = self.shared.helpers.probe(&self.key, &target).await;
+        let place = self.shared.layout.place(&self.key, &publication.scope);
+        let probed = self.shared.helpers.probe(place).await;
         match self.heard(probed).await? {
             Probed::Ok => Ok(None),
             Probed::Corrupted(why) => Ok(Some(why)),

@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::{Scope, VolumeKey};
+use crate::{
+    helper::Place,
+    model::{Scope, VolumeKey},
+};
 
 /// Where things lie on the host.
 #[derive(Debug, Clone)]
@@ -60,7 +63,12 @@ impl Layout {
 
     /// `<mount root>/<32 hex>/pub/<16 hex>`
     pub fn target(&self, volume: &VolumeKey, scope: &Scope) -> PathBuf {
-        self.publications(volume).join(scope.key().as_str())
+        self.place(volume, scope).target(&self.mount_root)
+    }
+
+    /// The target path as the helper is told of it.
+    pub fn place(&self, volume: &VolumeKey, scope: &Scope) -> Place {
+        Place::of(volume, scope)
     }
 }
 

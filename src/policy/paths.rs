@@ -188,7 +188,13 @@ mod tests {
         for good in ["/etc/my-app", "/etc/my-app/x", "/var", "/"] {
             assert_eq!(rules.check(good), Ok(()), "{good}");
         }
-        for bad in ["/etc", "/etc/my-app2", "/etc/my-app/../x", "/var/run/x", "/proc"] {
+        for bad in [
+            "/etc",
+            "/etc/my-app2",
+            "/etc/my-app/../x",
+            "/var/run/x",
+            "/proc",
+        ] {
             assert!(rules.check(bad).is_err(), "{bad}");
         }
         let closed = PathRules::new(["/data/private"], ["/data"]);
@@ -237,14 +243,14 @@ mod tests {
             "/[a-z]{1,3}/\\.\\./",
         ];
         let after = prop_oneof![Just(""), Just("/"), Just("/."), Just("//")];
-        (
-            proptest::collection::vec(before, parts.len()),
-            after,
-        )
-            .prop_map(move |(before, after)| {
-                let joined: String = before.iter().zip(&parts).map(|(b, p)| b.clone() + p).collect();
-                joined + after
-            })
+        (proptest::collection::vec(before, parts.len()), after).prop_map(move |(before, after)| {
+            let joined: String = before
+                .iter()
+                .zip(&parts)
+                .map(|(b, p)| b.clone() + p)
+                .collect();
+            joined + after
+        })
     }
 
     proptest! {

@@ -170,6 +170,9 @@ fn each_rule_denies_by_its_name_with_what_to_do() {
 fn the_volumes_of_other_actors_of_the_pod_count() {
     let denial = decide(&grant(), &sandbox(), 1, &policy()).unwrap_err();
     assert_eq!(denial.rule, Rule::MaxVolumes);
-    assert!(denial.message.contains("would have 4 volumes"), "{denial:?}");
+    assert!(
+        denial.message.contains("would have 4 volumes"),
+        "{denial:?}"
+    );
     assert!(decide(&grant(), &sandbox(), usize::MAX, &policy()).is_err());
 }

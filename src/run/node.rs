@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    helped,
     own::own,
     parts::{Base, Door},
 };
@@ -43,6 +44,7 @@ pub(super) async fn node(
         "tcp://{}:{}",
         endpoint.host, endpoint.port
     )));
+    let helper = helped::start(&base.config, base.shutdown.clone());
     let agent = base.agent(Arc::clone(&word) as Arc<_>)?;
     let settings = LinkSettings {
         node: base.name.clone(),
@@ -58,6 +60,7 @@ pub(super) async fn node(
     link::run(settings, agent, drivers, word, base.shutdown.clone()).await;
     let _ = nri.await;
     let _ = serving.await;
+    let _ = helper.await;
     let _ = std::fs::remove_file(base.config.socket());
     Ok(())
 }

@@ -305,8 +305,7 @@ fn settings(config: &Config, name: NodeName) -> NodeSettings {
         stop_breaches: config.node.on_breach == OnBreach::StopSandbox,
         stats_interval: STATS_INTERVAL,
         probe_interval: PROBE_INTERVAL,
-        // Also when the file was replaced by a newer one meanwhile.
-        helper: "/proc/self/exe".into(),
+        helper: config.helper_socket(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    helped,
     own::own,
     parts::{Base, Door},
     ports::{CurrentWord, LocalNode},
@@ -32,6 +33,7 @@ pub(super) async fn serve(config: Config, shutdown: CancellationToken, door: Doo
     });
     let port = Arc::clone(&local) as Arc<dyn NodePort>;
     let (control, nodes) = base.control(Some(port)).await?;
+    let helper = helped::start(&base.config, base.shutdown.clone());
     let agent = base.agent(Arc::new(CurrentWord(Arc::clone(&control))))?;
     let _ = local.agent.set(Arc::clone(&agent));
     base.metrics().await?;
@@ -41,6 +43,7 @@ pub(super) async fn serve(config: Config, shutdown: CancellationToken, door: Doo
         .serve_api(incoming, &control, &nodes, Some(&agent))
         .await;
     let _ = nri.await;
+    let _ = helper.await;
     // The next start replaces a dead socket as well.
     let _ = std::fs::remove_file(base.config.socket());
     served

@@ -26,6 +26,7 @@ use actor_volumes::{
 };
 use testkit::{
     csi::{Backend, Cleanup, CsiDriver, Options, fuse_server},
+    helper::Helper,
     runtime::ListedRuntime,
 };
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,9 @@ pub(crate) struct Setup {
     pub(crate) probe_interval: Duration,
     pub(crate) stats_interval: Duration,
     pub(crate) stop_breaches: bool,
+    pub(crate) mount_path: &'static str,
+    pub(crate) user_namespace: Option<String>,
+    pub(crate) policy: actor_volumes::config::Policy,
 }
 
 impl Default for Setup {
@@ -64,6 +68,9 @@ impl Default for Setup {
             probe_interval: Duration::ZERO,
             stats_interval: Duration::ZERO,
             stop_breaches: false,
+            mount_path: "/my-data",
+            user_namespace: None,
+            policy: Default::default(),
         }
     }
 }
@@ -96,6 +103,7 @@ pub(crate) struct Node {
     pub(crate) shutdown: CancellationToken,
     pub(crate) volume: GrantVolume,
     pub(crate) setup: Setup,
+    pub(crate) helper: Helper,
     /// Before the directory goes.
     _cleanup: Cleanup,
     pub(crate) dir: tempfile::TempDir,
@@ -124,6 +132,9 @@ impl Node {
         options(&mut with);
         let driver = CsiDriver::start_with(&dir.path().join("csi.sock"), with).await;
         let runtime = ListedRuntime::start(&dir.path().join("cri.sock")).await;
+        let program = Path::new(env!("CARGO_BIN_EXE_actor-volumes"));
+        let socket = dir.path().join("helper.sock");
+        let helper = Helper::start(program, &socket, &dir.path().join("m"));
         let shutdown = CancellationToken::new();
         let (agent, volume, drivers, metrics) = Self::agent(dir.path(), &setup, &shutdown).await;
         Self {
@@ -135,6 +146,7 @@ impl Node {
             shutdown,
             volume,
             setup,
+            helper,
             _cleanup: cleanup,
             dir,
         }
@@ -181,7 +193,7 @@ impl Node {
             name: "node-a".parse().unwrap(),
             layout: Layout::new(&dir.join("state"), &dir.join("m")),
             trusted_namespaces: vec!["agents".parse().unwrap()],
-            policy: actor_volumes::config::Policy::default().rules(),
+            policy: setup.policy.rules(),
             max_wait: Duration::from_millis(1_500),
             wait_percent: 100,
             member_grace: Duration::from_millis(200),
@@ -190,7 +202,7 @@ impl Node {
             stop_breaches: setup.stop_breaches,
             stats_interval: setup.stats_interval,
             probe_interval: setup.probe_interval,
-            helper: env!("CARGO_BIN_EXE_actor-volumes").into(),
+            helper: dir.join("helper.sock"),
         };
         let metrics = Arc::new(Metrics::default());
         let ports = Ports {
@@ -211,7 +223,7 @@ impl Node {
         let mount = GrantMount {
             container: None,
             volume: name.clone(),
-            mount_path: "/my-data".into(),
+            mount_path: self.setup.mount_path.into(),
             read_only: self.setup.read_only,
             sub_path: String::new(),
         };
@@ -253,6 +265,7 @@ impl Node {
             namespace: "agents".into(),
             uid: id.into(),
             annotations: annotation::write(&self.grant(generation)).unwrap(),
+            ..SandboxView::default()
         }
     }
 
@@ -261,6 +274,7 @@ impl Node {
             id: container.into(),
             sandbox: sandbox.id.clone(),
             name: "agent".into(),
+            user_namespace: self.setup.user_namespace.clone(),
             ..ContainerView::default()
         };
         let until = Instant::now() + Duration::from_millis(1_500);

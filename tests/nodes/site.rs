@@ -271,7 +271,7 @@ impl Site {
                 stop_breaches: false,
                 stats_interval: Duration::ZERO,
                 probe_interval: Duration::ZERO,
-                helper: env!("CARGO_BIN_EXE_actor-volumes").into(),
+                helper: dir.join("helper.sock"),
             };
             let word = Arc::new(Word::new("the control plane of the test"));
             let ports = Ports {
@@ -453,6 +453,7 @@ impl Site {
             namespace: "agents".into(),
             uid: id.into(),
             annotations: with.clone(),
+            ..SandboxView::default()
         }
     }
 

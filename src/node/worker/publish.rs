@@ -123,10 +123,7 @@ impl Volume {
         {
             return Ok(());
         }
-        let target = self.shared.layout.target(&self.key, &publication.scope);
-        self.shared
-            .helpers
-            .own(&self.key, &target, mount.id, group)
-            .await
+        let place = self.shared.layout.place(&self.key, &publication.scope);
+        self.shared.helpers.own(place, mount.id, group).await
     }
 }
