@@ -17,6 +17,7 @@ mod peer;
 mod registry;
 mod request;
 mod stats;
+mod told;
 
 pub use call::{CallError, Outcome};
 pub use capabilities::Capabilities;

@@ -2,6 +2,7 @@
 //! All cases, by what they are about.
 
 mod annotations;
+mod attack_driver;
 mod breach;
 mod data;
 mod delete;
@@ -21,10 +22,12 @@ mod launched;
 mod many;
 mod pace;
 mod plain;
+mod policy;
 mod raw;
 mod restart;
 mod slow;
 mod storm;
+mod userns;
 mod warm;
 
 use std::{thread, time::Duration};
@@ -41,6 +44,9 @@ use crate::{
 pub(crate) fn all() -> Vec<Case> {
     [
         plain::cases(),
+        policy::cases(),
+        userns::cases(),
+        attack_driver::cases(),
         data::cases(),
         group::cases(),
         breach::cases(),

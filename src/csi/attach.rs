@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     CallError, Capabilities, ControllerPublish, ControllerUnpublish, Driver, call::Rpc,
-    controller::check_context,
+    told::check_context,
 };
 use crate::proto::csi::{self as wire, controller_client::ControllerClient};
 

@@ -210,7 +210,7 @@ async fn annotations_that_the_runtime_passes_on_to_containers_are_still_the_pods
             sandbox: "s1".into(),
             name: "agent".into(),
             annotations: annotations.clone(),
-            mounts: Vec::new(),
+            ..ContainerView::default()
         };
         let until = Instant::now() + Duration::from_secs(2);
         let created = node.agent.container_created(&sandbox, &container, until);

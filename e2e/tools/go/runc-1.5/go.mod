@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 module actor-volumes.dev/e2e/tools/runc-1.5
 
 go 1.25.0
