@@ -46,6 +46,7 @@ pub(crate) struct Setup {
     pub(crate) access_mode: AccessMode,
     pub(crate) volume_mode: VolumeMode,
     pub(crate) mount_group: String,
+    pub(crate) mount_flags: Vec<String>,
     pub(crate) secret_refs: SecretRefs,
     pub(crate) read_only: bool,
     pub(crate) probe_interval: Duration,
@@ -63,6 +64,7 @@ impl Default for Setup {
             access_mode: AccessMode::SingleNodeSingleWriter,
             volume_mode: VolumeMode::Filesystem,
             mount_group: String::new(),
+            mount_flags: Vec::new(),
             secret_refs: SecretRefs::new(),
             read_only: false,
             probe_interval: Duration::ZERO,
@@ -81,7 +83,7 @@ impl Setup {
             access_mode: self.access_mode,
             volume_mode: self.volume_mode,
             fs_type: String::new(),
-            mount_flags: Vec::new(),
+            mount_flags: self.mount_flags.clone(),
             mount_group: self.mount_group.clone(),
         }
     }
@@ -183,7 +185,7 @@ impl Node {
             volume_mode: setup.volume_mode,
             fs_type: String::new(),
             access_mode: setup.access_mode,
-            mount_flags: Vec::new(),
+            mount_flags: setup.mount_flags.clone(),
             mount_group: setup.mount_group.clone(),
             secret_refs: setup.secret_refs.clone(),
             volume_context: created.volume_context,

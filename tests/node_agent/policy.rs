@@ -123,3 +123,24 @@ async fn a_volume_is_never_suid_or_dev_and_noexec_where_the_policy_says_so() {
         node.finish().await;
     }
 }
+
+/// No kernel with SELinux is needed for what the driver is asked.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: run by make test"]
+async fn a_selinux_context_reaches_both_calls_of_the_node_as_one_flag() {
+    let flag = "context=\"system_u:object_r:container_file_t:s0:c1,c2\"".to_owned();
+    let setup = Setup {
+        mount_flags: vec![flag.clone()],
+        ..Setup::default()
+    };
+    let node = Node::over(Over::Bind, setup, |_| ()).await;
+    let sandbox = node.sandbox("s1", 1);
+    node.create_until(&sandbox, "c1").await;
+    for method in ["NodeStageVolume", "NodePublishVolume"] {
+        let calls = node.driver.calls();
+        let sent = calls.iter().find(|c| c.method == method).unwrap();
+        assert_eq!(sent.mount_flags, std::slice::from_ref(&flag), "{method}");
+    }
+    node.end("s1", "c1");
+    node.finish().await;
+}

@@ -107,7 +107,7 @@ fn hostile_node_ids_and_contexts_are_refused_and_nothing_is_changed(node: &mut N
     ] {
         driver::set_hostile(&node.dir, &hostile);
         let name = qualified("a");
-        let resume = ["--timeout", "4s", "actor", "resume", &name];
+        let resume = ["actor", "resume", &name, "--timeout", "4s"];
         let refused = node.av(&resume).expect_err(said);
         assert!(refused.contains(said), "{said}: {refused}");
         is_text(&refused);
