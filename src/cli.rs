@@ -56,14 +56,15 @@ pub struct Cli {
 /// What to do: the daemons are started by `run`, the rest talks to one.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the control plane and the node agent of this host.
+    /// Run the control plane and the node agent of this host, each as a process of its
+    /// own, and start again what dies.
     ///
     /// Example: actor-volumes serve --config /etc/actor-volumes/config.toml
     Serve(Serve),
     /// Run the control plane alone, for nodes elsewhere.
     ///
     /// Example: actor-volumes control --config /etc/actor-volumes/config.toml
-    Control(Serve),
+    Control(ControlCommand),
     /// Run the node agent alone, with its control plane elsewhere; or, with a verb,
     /// look after nodes.
     ///
@@ -106,12 +107,23 @@ pub enum Command {
     Client(ClientCommand),
 }
 
-/// Options of `serve` and `control`.
+/// Options of `serve`.
 #[derive(Debug, Args)]
 pub struct Serve {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     pub config: PathBuf,
+}
+
+/// Options of `control`.
+#[derive(Debug, Args)]
+pub struct ControlCommand {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// This host has a node agent too, which comes by nodes.sock in node.run_dir.
+    #[arg(long)]
+    pub with_node: bool,
 }
 
 /// Options of `local-driver`.
@@ -221,6 +233,9 @@ mod tests {
             "storageclass ls",
             "driver ls -o yaml",
             "control --config /c",
+            "control --with-node",
+            "node --launched 3",
+            "node --control unix:///r/nodes.sock",
             "node --config /c --control https://h:7443",
             "helper --config /c",
             "helper --socket /s --mount-root /m --until-eof",

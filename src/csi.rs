@@ -2,6 +2,7 @@
 //! The CSI client: drivers by name, their capabilities, and every call with a
 //! deadline and a class of failure.
 
+mod answer;
 mod attach;
 mod breaker;
 mod call;
@@ -17,7 +18,8 @@ mod peer;
 mod registry;
 mod request;
 mod stats;
-mod told;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod told;
 
 pub use call::{CallError, Outcome};
 pub use capabilities::Capabilities;

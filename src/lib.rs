@@ -59,6 +59,8 @@ pub mod cri;
 pub mod csi;
 pub mod delivery;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod helper;
 pub mod host;
 pub mod link;

@@ -7,6 +7,7 @@ mod name;
 mod place;
 mod scope;
 mod secret_ref;
+mod sub_path;
 mod topology;
 mod view;
 
@@ -20,5 +21,6 @@ pub use name::{
 pub use place::clean_path;
 pub use scope::{Scope, ScopeKey};
 pub use secret_ref::{SecretRef, SecretRefs, SecretUse};
+pub use sub_path::SubPath;
 pub use topology::{Topology, reaches};
 pub use view::{ContainerView, SandboxView, ViewMount};

@@ -148,7 +148,7 @@ fn events() -> EventMask {
         | EventMask::REMOVE_CONTAINER
 }
 
-fn sandbox_view(pod: PodSandbox) -> SandboxView {
+pub(crate) fn sandbox_view(pod: PodSandbox) -> SandboxView {
     SandboxView {
         id: pod.id,
         name: pod.name,
@@ -159,7 +159,7 @@ fn sandbox_view(pod: PodSandbox) -> SandboxView {
     }
 }
 
-fn container_view(container: Container) -> ContainerView {
+pub(crate) fn container_view(container: Container) -> ContainerView {
     let namespaces = container.linux.map(|l| l.namespaces).unwrap_or_default();
     let user = namespaces.into_iter().find(|n| n.r#type == "user");
     ContainerView {

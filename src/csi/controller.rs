@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{
     CallError, Capabilities, CreateVolume, CreatedVolume, DeleteVolume, Driver, Outcome,
+    answer::{check_context, check_id, check_places},
     call::Rpc,
-    told::{check_context, check_id, check_places},
 };
 use crate::{
     error::{Error, Result},

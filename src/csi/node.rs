@@ -7,8 +7,8 @@ use tonic::Code;
 
 use super::{
     CallError, Capabilities, Driver, NodeInfo, NodePublish, NodeStage,
+    answer::{check_id, check_topology},
     call::Rpc,
-    told::{check_id, check_topology},
 };
 use crate::{
     error::Error,

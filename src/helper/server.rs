@@ -4,23 +4,23 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Semaphore,
 };
+use tokio_stream::StreamExt;
 
 use super::{Answer, DEADLINE, LINE_WITHIN, Request, child, turn::Turns, wire::MAX_LINE};
 use crate::{
     error::{Error, Result},
-    host::{
-        lock::{self, DirLock, Locked},
-        process,
-    },
+    host::lock::{self, DirLock, Locked},
     transport,
 };
 
 /// Requests that are answered at the same time; each has a process.
 const AT_ONCE: usize = 128;
+
+/// How long a request waits for another one at the same volume.
+const TURN_WITHIN: Duration = Duration::from_millis(200);
 
 /// How often it is tried whether another helper has ended.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
@@ -58,7 +58,9 @@ impl Server {
             Ok(request) => request,
             Err(e) => return refused(e),
         };
-        let Some(turn) = turns.take(&request.place.volume) else {
+        // Most deeds are done in no time.
+        let turn = tokio::time::timeout(TURN_WITHIN, turns.wait(&request.place.volume));
+        let Ok(turn) = turn.await else {
             return Answer::Busy {};
         };
         child::run(
@@ -80,23 +82,19 @@ pub async fn serve(server: Server, ended: impl Future<Output = ()>) -> Result<()
         locked = lock_when_free(&server) => locked?,
         () = &mut ended => return Ok(()),
     };
-    let listener = transport::bind(&server.socket).await?.into_inner();
+    let mut incoming = transport::bind(&server.socket).await?;
     tracing::info!(socket = %server.socket.display(), "the helper is running");
     let server = Arc::new(server);
     let turns = Arc::new(Turns::default());
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let stream = tokio::select! {
+            accepted = incoming.next() => accepted,
             () = &mut ended => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(TRY_AGAIN).await;
-                continue;
-            }
+        let Some(Ok(stream)) = stream else {
+            // The door looks after those that did not come in.
+            continue;
         };
         let (server, turns) = (Arc::clone(&server), Arc::clone(&turns));
         let place = Arc::clone(&places).try_acquire_owned();
@@ -115,20 +113,18 @@ pub async fn serve(server: Server, ended: impl Future<Output = ()>) -> Result<()
     Ok(())
 }
 
-async fn one(mut stream: UnixStream, server: &Server, turns: &Turns) -> std::io::Result<()> {
-    let peer = stream.peer_cred()?;
-    if peer.uid() != 0 && peer.uid() != process::uid() {
-        tracing::warn!(uid = peer.uid(), pid = ?peer.pid(), "a peer was refused");
-        let message = format!("user {} may not ask the helper", peer.uid());
-        return say(stream, &Answer::Refused { message }).await;
-    }
+async fn one(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    server: &Server,
+    turns: &Turns,
+) -> std::io::Result<()> {
     let line = line(&mut stream).await;
     let answer = server.answer(line, turns).await;
     say(stream, &answer).await
 }
 
 /// The one line of a connection.
-async fn line(stream: &mut UnixStream) -> Result<Vec<u8>> {
+async fn line(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>> {
     let mut line = Vec::new();
     let read = async {
         let mut chunk = [0; 1024];
@@ -150,7 +146,7 @@ async fn line(stream: &mut UnixStream) -> Result<Vec<u8>> {
     }
 }
 
-async fn say(mut stream: UnixStream, answer: &Answer) -> std::io::Result<()> {
+async fn say(mut stream: impl AsyncWrite + Unpin, answer: &Answer) -> std::io::Result<()> {
     let line = answer.encode();
     tokio::time::timeout(LINE_WITHIN, stream.write_all(&line))
         .await

@@ -4,9 +4,13 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use super::Hex;
+
+/// How often it is looked whether the other one has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The volumes at which a deed is under way.
 #[derive(Debug, Default)]
@@ -20,8 +24,18 @@ pub(super) struct Turn {
 }
 
 impl Turns {
+    /// Waits until nobody else has it.
+    pub(super) async fn wait(&self, volume: &Hex<32>) -> Turn {
+        loop {
+            if let Some(turn) = self.take(volume) {
+                return turn;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// None: another one has it.
-    pub(super) fn take(&self, volume: &Hex<32>) -> Option<Turn> {
+    fn take(&self, volume: &Hex<32>) -> Option<Turn> {
         let mut busy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         busy.insert(volume.clone()).then(|| Turn {
             busy: Arc::clone(&self.0),

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     error::{Error, Result},
-    model::{Scope, VolumeKey},
+    host::mountinfo::Identity,
+    model::{Scope, SubPath, VolumeKey},
 };
 
 /// A request or an answer is one line of at most so many bytes.
@@ -45,18 +46,34 @@ pub enum Deed {
     Probe {},
     /// Give the root directory of the mount to a group; nothing below it.
     Own {
-        /// The id of the mount that must be there.
-        mount: u64,
+        /// What the mount there must show.
+        shows: Identity,
         /// The numeric group.
         gid: u32,
     },
     /// Say whether the mount can be shown with its owners mapped by the user namespace
     /// of a process.
     MapIds {
-        /// The id of the mount that must be there.
-        mount: u64,
+        /// What the mount that is published must show.
+        shows: Identity,
         /// The process.
         process: u32,
+    },
+    /// Show a directory of the volume at a place of its own, anew where it is
+    /// shown already.
+    Show {
+        /// What the mount that is published must show.
+        shows: Identity,
+        /// The directory.
+        sub_path: SubPath,
+        /// Whether it is made where it is missing.
+        make: bool,
+    },
+    /// Take a directory of the volume away from its place; it is no error if it is
+    /// not there.
+    Hide {
+        /// The directory.
+        sub_path: SubPath,
     },
 }
 
@@ -147,6 +164,18 @@ impl Place {
     pub fn target(&self, root: &Path) -> PathBuf {
         self.publications(root).join(self.publication.as_str())
     }
+
+    /// `<mount root>/<32 hex>/pub/<16 hex>.sub`, where directories of the volume are
+    /// shown: beside the driver's target, not in it.
+    pub fn sub_paths(&self, root: &Path) -> PathBuf {
+        let name = format!("{}.sub", self.publication.as_str());
+        self.publications(root).join(name)
+    }
+
+    /// `<mount root>/<32 hex>/pub/<16 hex>.sub/<16 hex>`
+    pub fn sub_path(&self, root: &Path, sub_path: &SubPath) -> PathBuf {
+        self.sub_paths(root).join(sub_path.key())
+    }
 }
 
 impl Request {
@@ -200,13 +229,27 @@ pub(super) mod tests {
 
     #[test]
     fn a_request_and_an_answer_read_back_as_they_were() {
+        let shows = Identity {
+            device: "8:1".into(),
+            root: "/a".into(),
+        };
+        let sub_path: SubPath = "a/b \u{e9}".parse().unwrap();
         let deeds = [
             Deed::Probe {},
-            Deed::Own { mount: 7, gid: 0 },
+            Deed::Own {
+                shows: shows.clone(),
+                gid: 0,
+            },
             Deed::MapIds {
-                mount: 7,
+                shows: shows.clone(),
                 process: 1,
             },
+            Deed::Show {
+                shows,
+                sub_path: sub_path.clone(),
+                make: true,
+            },
+            Deed::Hide { sub_path },
         ];
         for deed in deeds {
             let request = Request {
@@ -253,7 +296,13 @@ pub(super) mod tests {
         let good = String::from_utf8(
             Request {
                 place: place(),
-                deed: Deed::Own { mount: 1, gid: 2 },
+                deed: Deed::Own {
+                    shows: Identity {
+                        device: "8:1".into(),
+                        root: "/".into(),
+                    },
+                    gid: 2,
+                },
             }
             .encode(),
         )
@@ -263,6 +312,10 @@ pub(super) mod tests {
             ("\"gid\":2", "\"gid\":2,\"path\":\"/etc\""),
             ("\"gid\":2", "\"gid\":-2"),
             ("{\"place\"", "{\"root\":\"/\",\"place\""),
+            (
+                "\"own\":{\"shows\":{\"device\":\"8:1\",\"root\":\"/\"},\"gid\":2}",
+                "\"hide\":{\"sub_path\":\"../x\"}",
+            ),
         ] {
             let changed = good.replacen(from, to, 1);
             assert_ne!(changed, good);

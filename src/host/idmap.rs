@@ -15,7 +15,7 @@ use rustix::{
     mount::OpenTreeFlags,
 };
 
-use super::enter::root_of;
+use super::{enter, mountinfo::Identity};
 
 /// What keeps the owners of a mount from being mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +28,10 @@ pub enum Lacking {
     Privilege,
 }
 
-/// Maps the owners of a copy of the mount with this id at this path by the user
+/// Maps the owners of a copy of the mount at this path, which must show this, by the user
 /// namespace of a process. The copy is seen nowhere, and gone with the answer.
-pub fn can_map(path: &Path, mount: u64, process: u32) -> io::Result<()> {
-    let root = root_of(path, mount)?;
+pub fn can_map(path: &Path, shows: &Identity, process: u32) -> io::Result<()> {
+    let root = enter::root(path, shows)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let namespace = format!("/proc/{process}/ns/user");
     let namespace = rustix::fs::open(&namespace, flags, Mode::empty()).map_err(|e| {
@@ -96,7 +96,11 @@ mod tests {
     #[test]
     fn a_directory_that_is_no_mount_is_not_looked_at() {
         let dir = tempfile::tempdir().unwrap();
-        let refused = can_map(dir.path(), 1, std::process::id()).unwrap_err();
+        let shows = Identity {
+            device: "0:1".into(),
+            root: "/".into(),
+        };
+        let refused = can_map(dir.path(), &shows, std::process::id()).unwrap_err();
         assert!(refused.to_string().contains("another mount"), "{refused}");
     }
 

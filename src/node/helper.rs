@@ -11,7 +11,8 @@ use std::{
 use crate::{
     error::{Error, Result},
     helper::{Answer, Client, DEADLINE, Deed, Place, Request},
-    host::enter,
+    host::{enter, mountinfo::Identity},
+    model::SubPath,
     telemetry::Metrics,
 };
 
@@ -49,11 +50,15 @@ impl Helpers {
 
     /// Gives the root directory of this mount to the group. Nothing is done if
     /// it has it already.
-    pub(super) async fn own(&self, place: Place, mount: u64, gid: &str) -> Result<()> {
+    pub(super) async fn own(&self, place: Place, shows: &Identity, gid: &str) -> Result<()> {
         let id = gid
             .parse()
             .map_err(|_| Error::invalid(format!("group {gid} is not a number")))?;
-        match self.ask(place, Deed::Own { mount, gid: id }).await? {
+        let deed = Deed::Own {
+            shows: shows.clone(),
+            gid: id,
+        };
+        match self.ask(place, deed).await? {
             Answer::Failed { message, .. } => Err(Error::internal(format!(
                 "cannot give the root directory of the volume to group {gid}: {message}; take fsGroup out of the template if the file system has no groups"
             ))),
@@ -64,10 +69,62 @@ impl Helpers {
         }
     }
 
+    /// Shows a directory of the volume that is mounted there.
+    pub(super) async fn show(
+        &self,
+        place: Place,
+        shows: &Identity,
+        sub_path: &SubPath,
+        make: bool,
+    ) -> Result<()> {
+        let deed = Deed::Show {
+            shows: shows.clone(),
+            sub_path: sub_path.clone(),
+            make,
+        };
+        match self.ask(place, deed).await? {
+            Answer::Failed {
+                errno: Some(errno),
+                message,
+            } if crate::host::sub_path::is_content(errno) => Err(Error::precondition(format!(
+                "cannot be mounted: {message}; make it a directory, or change subPath in the template"
+            ))),
+            Answer::Failed { message, .. } => {
+                Err(Error::internal(format!("cannot be mounted: {message}")))
+            }
+            Answer::Hangs { .. } => Err(Error::deadline(format!(
+                "the volume did not answer within {DEADLINE:?}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a directory of the volume away from where it is shown.
+    pub(super) async fn hide(&self, place: Place, sub_path: &SubPath) -> Result<()> {
+        let deed = Deed::Hide {
+            sub_path: sub_path.clone(),
+        };
+        match self.ask(place, deed).await? {
+            Answer::Failed { message, .. } => Err(Error::internal(format!(
+                "cannot take away the mount of subPath {sub_path}: {message}"
+            ))),
+            Answer::Hangs { .. } => Err(Error::deadline(format!(
+                "the mount of subPath {sub_path} was not taken away within {DEADLINE:?}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether this mount can be shown with its owners mapped by the user namespace of
     /// a process: what the helper found.
-    pub(super) async fn map_ids(&self, place: Place, mount: u64, process: u32) -> Result<Answer> {
-        self.ask(place, Deed::MapIds { mount, process }).await
+    pub(super) async fn map_ids(
+        &self,
+        place: Place,
+        shows: &Identity,
+        process: u32,
+    ) -> Result<Answer> {
+        let shows = shows.clone();
+        self.ask(place, Deed::MapIds { shows, process }).await
     }
 
     /// Whether the mount at this place answers.
@@ -198,7 +255,11 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().unwrap();
             let helpers = answering(dir.path(), answer);
-            let error = helpers.own(place(), 1, "2").await.unwrap_err();
+            let shows = Identity {
+                device: "8:1".into(),
+                root: "/".into(),
+            };
+            let error = helpers.own(place(), &shows, "2").await.unwrap_err();
             assert_eq!(error.kind(), crate::error::Kind::Unavailable);
             assert!(error.to_string().contains(words), "{error}");
         }

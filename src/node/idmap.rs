@@ -129,7 +129,7 @@ impl Volume {
         };
         let place = Place::of(&self.key, scope);
         let helpers = &self.shared.helpers;
-        let answer = helpers.map_ids(place, mount.id, process).await?;
+        let answer = helpers.map_ids(place, &mount.identity, process).await?;
         judge(&answer, &mount.fs_type)
     }
 }

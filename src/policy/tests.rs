@@ -33,7 +33,7 @@ fn mount(volume: &str, path: &str) -> GrantMount {
         volume: label(volume),
         mount_path: path.into(),
         read_only: false,
-        sub_path: String::new(),
+        sub_path: None,
     }
 }
 

@@ -194,6 +194,7 @@ pub struct Cri {
     channel: Channel,
     log_dir: PathBuf,
     cgroup_parent: String,
+    env: Vec<cri::KeyValue>,
 }
 
 impl Cri {
@@ -215,6 +216,7 @@ impl Cri {
             channel,
             log_dir: log_dir.to_owned(),
             cgroup_parent: "/actor-volumes-e2e".to_owned(),
+            env: Vec::new(),
         })
     }
 
@@ -222,6 +224,16 @@ impl Cri {
     #[must_use]
     pub fn with_cgroup_parent(mut self, parent: &str) -> Self {
         self.cgroup_parent = parent.to_owned();
+        self
+    }
+
+    /// The same client, whose containers all have this variable.
+    #[must_use]
+    pub fn with_env(mut self, key: &str, value: &str) -> Self {
+        self.env.push(cri::KeyValue {
+            key: key.to_owned(),
+            value: value.as_bytes().to_vec(),
+        });
         self
     }
 
@@ -350,7 +362,10 @@ impl Cri {
     pub fn create_container(&self, pod: &Pod, spec: &ContainerSpec) -> Result<String> {
         let request = cri::CreateContainerRequest {
             pod_sandbox_id: pod.id.clone(),
-            config: Some(container_config(spec, users_of(pod))),
+            config: Some(cri::ContainerConfig {
+                envs: self.env.clone(),
+                ..container_config(spec, users_of(pod))
+            }),
             sandbox_config: Some(pod.config.clone()),
         };
         let mut client = self.client();

@@ -11,8 +11,8 @@ async fn what_needs_a_helper_that_is_away_says_so_and_is_done_when_it_is_back() 
         mount_group: "4242".into(),
         ..Setup::default()
     };
-    let mut node = Node::over(Over::Bind, setup, |_| ()).await;
-    node.helper.kill();
+    let node = Node::over(Over::Bind, setup, |_| ()).await;
+    node.helper.lock().unwrap().kill();
     let sandbox = node.sandbox("s1", 1);
     node.until("it is said", async || {
         let error = node.create(&sandbox, "c1").await.unwrap_err();
@@ -22,10 +22,10 @@ async fn what_needs_a_helper_that_is_away_says_so_and_is_done_when_it_is_back() 
             .contains("is `actor-volumes helper` running?")
     })
     .await;
-    node.helper.restart();
+    node.helper.lock().unwrap().restart();
     node.create_until(&sandbox, "c1").await;
     // The way back needs none.
-    node.helper.kill();
+    node.helper.lock().unwrap().kill();
     node.end("s1", "c1");
     node.finish().await;
 }

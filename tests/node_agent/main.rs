@@ -17,4 +17,5 @@ mod promises;
 mod repair;
 mod share;
 mod sight;
+mod sub_path;
 mod userns;

@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -49,6 +49,9 @@ pub(crate) struct Setup {
     pub(crate) mount_flags: Vec<String>,
     pub(crate) secret_refs: SecretRefs,
     pub(crate) read_only: bool,
+    /// Directories of the volume, each mounted at `/<its path>`, and for which
+    /// container; the whole volume is mounted as well.
+    pub(crate) sub_paths: Vec<(Option<&'static str>, &'static str)>,
     pub(crate) probe_interval: Duration,
     pub(crate) stats_interval: Duration,
     pub(crate) stop_breaches: bool,
@@ -67,6 +70,7 @@ impl Default for Setup {
             mount_flags: Vec::new(),
             secret_refs: SecretRefs::new(),
             read_only: false,
+            sub_paths: Vec::new(),
             probe_interval: Duration::ZERO,
             stats_interval: Duration::ZERO,
             stop_breaches: false,
@@ -105,7 +109,7 @@ pub(crate) struct Node {
     pub(crate) shutdown: CancellationToken,
     pub(crate) volume: GrantVolume,
     pub(crate) setup: Setup,
-    pub(crate) helper: Helper,
+    pub(crate) helper: Arc<Mutex<Helper>>,
     /// Before the directory goes.
     _cleanup: Cleanup,
     pub(crate) dir: tempfile::TempDir,
@@ -137,6 +141,7 @@ impl Node {
         let program = Path::new(env!("CARGO_BIN_EXE_actor-volumes"));
         let socket = dir.path().join("helper.sock");
         let helper = Helper::start(program, &socket, &dir.path().join("m"));
+        let helper = Arc::new(Mutex::new(helper));
         let shutdown = CancellationToken::new();
         let (agent, volume, drivers, metrics) = Self::agent(dir.path(), &setup, &shutdown).await;
         Self {
@@ -227,7 +232,7 @@ impl Node {
             volume: name.clone(),
             mount_path: self.setup.mount_path.into(),
             read_only: self.setup.read_only,
-            sub_path: String::new(),
+            sub_path: None,
         };
         let device = GrantDevice {
             container: None,
@@ -235,7 +240,16 @@ impl Node {
             device_path: "/dev/xvda".into(),
         };
         let (mounts, devices) = match volume.volume_mode {
-            VolumeMode::Filesystem => (vec![mount], Vec::new()),
+            VolumeMode::Filesystem => {
+                let of = |(container, path): &(Option<&str>, &str)| GrantMount {
+                    container: container.map(|c| c.parse().unwrap()),
+                    mount_path: format!("/{path}"),
+                    sub_path: Some(path.parse().unwrap()),
+                    ..mount.clone()
+                };
+                let sub_paths = self.setup.sub_paths.iter().map(of);
+                (sub_paths.chain([mount.clone()]).collect(), Vec::new())
+            }
             VolumeMode::Block => (Vec::new(), vec![device]),
         };
         Grant {
@@ -271,18 +285,43 @@ impl Node {
         }
     }
 
-    pub(crate) async fn create(&self, sandbox: &SandboxView, container: &str) -> Result<Needs> {
-        let container = ContainerView {
-            id: container.into(),
+    /// A container of the pod.
+    pub(crate) fn view(sandbox: &SandboxView, id: &str, name: &str) -> ContainerView {
+        ContainerView {
+            id: id.into(),
             sandbox: sandbox.id.clone(),
-            name: "agent".into(),
-            user_namespace: self.setup.user_namespace.clone(),
+            name: name.into(),
             ..ContainerView::default()
+        }
+    }
+
+    pub(crate) async fn create(&self, sandbox: &SandboxView, container: &str) -> Result<Needs> {
+        self.create_named(sandbox, container, "agent").await
+    }
+
+    pub(crate) async fn create_named(
+        &self,
+        sandbox: &SandboxView,
+        id: &str,
+        name: &str,
+    ) -> Result<Needs> {
+        let container = ContainerView {
+            user_namespace: self.setup.user_namespace.clone(),
+            ..Self::view(sandbox, id, name)
         };
         let until = Instant::now() + Duration::from_millis(1_500);
         self.agent
             .container_created(sandbox, &container, until)
             .await
+    }
+
+    /// The agent starts again over what is on disk.
+    pub(crate) async fn restart(&mut self) {
+        self.shutdown.cancel();
+        self.shutdown = CancellationToken::new();
+        self.agent = Self::agent(self.dir.path(), &self.setup, &self.shutdown)
+            .await
+            .0;
     }
 
     /// As a kubelet does: until it succeeds.

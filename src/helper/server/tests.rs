@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use tokio::net::UnixStream;
 
 use tokio::{sync::oneshot, task::JoinHandle};
 
