@@ -63,6 +63,9 @@ target=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_direc
 cp "$target/debug/actor-volumes" "$target/debug/actor-volumes-mortal"
 export AV_E2E_CRASH_PROGRAM=$target/debug/actor-volumes-mortal
 cargo build --locked --workspace --bins
+# For containers from an empty root file system.
+packaging/static.sh
+export AV_E2E_STATIC=$target/static/out/actor-volumes
 # Cargo names the test program by a hash; its own messages tell which.
 program=$(cargo test --locked --workspace --no-run --test e2e --message-format=json-render-diagnostics |
     sed -n 's/.*"executable":"\([^"]*\/e2e-[^"]*\)".*/\1/p' | tail -n 1)

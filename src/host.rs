@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every system call, and the only room that may hold unsafe code.
 
+pub mod caps;
 pub mod child;
 pub mod crash;
 pub mod device;
@@ -13,8 +14,10 @@ pub mod lock;
 pub mod mount;
 pub mod mountinfo;
 pub mod place;
+pub mod privileges;
 pub mod process;
 pub mod reach;
+pub mod seccomp;
 pub mod socket;
 pub mod sub_path;
 pub mod tree;

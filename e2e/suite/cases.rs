@@ -5,6 +5,7 @@ mod annotations;
 mod attack_driver;
 mod breach;
 mod children;
+mod daemon_set;
 mod data;
 mod delete;
 mod doctor;
@@ -49,6 +50,7 @@ pub(crate) fn all() -> Vec<Case> {
         policy::cases(),
         userns::cases(),
         attack_driver::cases(),
+        daemon_set::cases(),
         data::cases(),
         group::cases(),
         sub_path::cases(),

@@ -5,12 +5,15 @@
 #[path = "../../tests/nodes/authority.rs"]
 #[allow(clippy::unwrap_used)] // the file of a test
 mod authority;
+mod bundle;
 mod canary;
 mod cases;
 mod daemon;
 mod driver;
 mod kubelet;
 mod leaks;
+#[path = "../../tests/packaging/manifest.rs"]
+mod manifest;
 mod node;
 mod parts;
 mod setup;

@@ -14,10 +14,10 @@ use crate::{
     setup::{actor_volumes, testkit},
 };
 
-const DRIVER: &str = "testkit.actor-volumes.dev";
+pub(crate) const DRIVER: &str = "testkit.actor-volumes.dev";
 
 /// The name in the control plane's certificate.
-const CONTROL: &str = "control.example";
+pub(crate) const CONTROL: &str = "control.example";
 
 /// The two nodes, `node-a` and `node-b`; the control plane and the driver live
 /// in the directory of the first.
@@ -27,7 +27,7 @@ pub(crate) struct Site<'n> {
     agents: [Option<Daemon>; 2],
     control: Daemon,
     driver: Daemon,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl<'n> Site<'n> {
