@@ -4,6 +4,7 @@
 mod control;
 mod guard;
 mod limits;
+mod parts;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,6 +22,7 @@ use crate::{
 pub use control::{Control, NodeControl, ServerTls};
 pub use guard::{Guard, GuardSettings};
 pub use limits::Limits;
+pub use parts::LocalDriver;
 
 /// Where the configuration is read from unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/actor-volumes/config.toml";
@@ -35,8 +37,14 @@ pub const MAX_CSI_PATH: usize = 128;
 /// `/<32 hex>/pub/<16 hex>`, the longest path below the mount root.
 const BELOW_MOUNT_ROOT: usize = 1 + 32 + 5 + 16;
 
-/// The daemon's socket in `node.run_dir`.
+/// The control plane's socket in `node.run_dir`.
 const SOCKET: &str = "actor-volumes.sock";
+
+/// The node agent's socket there.
+const AGENT_SOCKET: &str = "agent.sock";
+
+/// The helper's socket in `node.run_dir`.
+const HELPER_SOCKET: &str = "helper.sock";
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +62,9 @@ pub struct Config {
     pub guard: Guard,
     /// The CSI drivers.
     pub driver: Vec<Driver>,
+    /// The embedded CSI driver as a part of `serve`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_driver: Option<LocalDriver>,
     /// Drivers that register themselves.
     pub discovery: Discovery,
     /// Secrets of CSI calls.
@@ -208,7 +219,11 @@ pub struct Log {
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     /// Where OpenMetrics text is served over HTTP, such as `127.0.0.1:9810`; none: nowhere.
+    /// In `serve` it is the node agent's.
     pub listen: Option<std::net::SocketAddr>,
+    /// The same of the control plane in `serve`; none: the port after that of `listen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_listen: Option<std::net::SocketAddr>,
 }
 
 fn default_call_timeout_s() -> u64 {
@@ -445,6 +460,7 @@ impl Config {
             control.endpoint()?;
         }
         let mut names = std::collections::BTreeSet::new();
+        self.check_parts()?;
         for driver in &self.driver {
             if !names.insert(&driver.name) {
                 return Err(Error::invalid(format!(
@@ -455,11 +471,6 @@ impl Config {
             driver.check()?;
         }
         Ok(())
-    }
-
-    /// The socket of the control plane and node agent.
-    pub fn socket(&self) -> PathBuf {
-        self.node.run_dir.join(SOCKET)
     }
 
     /// A file with every key at its default.

@@ -16,10 +16,13 @@
 //!                                 └───▶ node ◀─────┘───────┘
 //!                                       record, plan, worker, sweep
 //!                                         │            │
-//!                                      delivery       host
+//!                                      delivery       host ◀── helper
 //!                                     (pure: which    (syscalls,
 //!                                      mounts)         mount table)
 //! ```
+//!
+//! The helper is a process of its own behind a socket: what enters a mounted
+//! volume, or mounts, is asked of it by the node agent.
 //!
 //! Beside it stands the guard: started in runc's place, it reads by `oci` what is
 //! to be made, and asks the node agent by `rpc`.
@@ -58,6 +61,7 @@ pub mod delivery;
 pub mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+pub mod helper;
 pub mod host;
 pub mod link;
 pub mod local_driver;

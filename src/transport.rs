@@ -57,7 +57,7 @@ pub async fn connect_once(
     within: Duration,
 ) -> Result<(Channel, Option<Fingerprint>)> {
     match endpoint {
-        Endpoint::Unix(socket) => Ok((unix::open(socket, within, true).await?, None)),
+        Endpoint::Unix(socket) => Ok((unix::open(socket, within, true, None).await?, None)),
         Endpoint::Tls(tls) => {
             let (channel, fingerprint) = tls::connect_once(tls, within, None).await?;
             Ok((channel, Some(fingerprint)))
@@ -71,10 +71,38 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// The same for a connection that lasts: a dead peer is noticed, see [`KEEP_ALIVE`].
 pub async fn connect_lasting(
-    endpoint: &TlsEndpoint,
+    endpoint: &Endpoint,
     within: Duration,
-) -> Result<(Channel, Fingerprint)> {
-    tls::connect_once(endpoint, within, Some(KEEP_ALIVE)).await
+) -> Result<(Channel, Option<Fingerprint>)> {
+    match endpoint {
+        Endpoint::Unix(socket) => {
+            let channel = unix::open(socket, within, true, Some(KEEP_ALIVE)).await?;
+            Ok((channel, None))
+        }
+        Endpoint::Tls(tls) => {
+            let (channel, files) = tls::connect_once(tls, within, Some(KEEP_ALIVE)).await?;
+            Ok((channel, Some(files)))
+        }
+    }
+}
+
+/// What the TLS files of the endpoint hold now, where it has any.
+pub async fn fingerprint_of(endpoint: &Endpoint) -> Result<Option<Fingerprint>> {
+    match endpoint {
+        Endpoint::Unix(_) => Ok(None),
+        Endpoint::Tls(tls) => fingerprint(&tls.tls).await.map(Some),
+    }
+}
+
+/// With `keep_alive` a peer that is silent for that long, twice, is taken for dead.
+fn kept_alive(http: Http, keep_alive: Option<Duration>) -> Http {
+    match keep_alive {
+        Some(every) => http
+            .http2_keep_alive_interval(every)
+            .keep_alive_timeout(every)
+            .keep_alive_while_idle(true),
+        None => http,
+    }
 }
 
 /// Whether the call failed because the one connection of [`connect_once`] was

@@ -3,6 +3,7 @@
 
 mod annotations;
 mod breach;
+mod children;
 mod data;
 mod delete;
 mod doctor;
@@ -25,6 +26,7 @@ mod raw;
 mod restart;
 mod slow;
 mod storm;
+mod sub_path;
 mod warm;
 
 use std::{thread, time::Duration};
@@ -43,6 +45,7 @@ pub(crate) fn all() -> Vec<Case> {
         plain::cases(),
         data::cases(),
         group::cases(),
+        sub_path::cases(),
         breach::cases(),
         guard::cases(),
         guard_crun::cases(),
@@ -58,6 +61,7 @@ pub(crate) fn all() -> Vec<Case> {
         drain::cases(),
         restart::cases(),
         killed::cases(),
+        children::cases(),
         kubelet::cases(),
         late::cases(),
         launched::cases(),

@@ -12,6 +12,7 @@ mod driver;
 mod kubelet;
 mod leaks;
 mod node;
+mod parts;
 mod setup;
 mod site;
 mod soak;

@@ -242,7 +242,12 @@ impl Node {
         driver.signal(if frozen { Signal::STOP } else { Signal::CONT });
     }
 
-    /// The process of our daemon.
+    /// Our daemon, to be ended.
+    pub(crate) fn take_serve(&mut self) -> Daemon {
+        self.serve.take().expect("the daemon runs")
+    }
+
+    /// The process of our daemon: the parent of the others.
     pub(crate) fn serve_pid(&self) -> u32 {
         self.serve.as_ref().expect("the daemon runs").pid()
     }

@@ -181,9 +181,6 @@ fn check_places(grant: &Grant) -> Result<()> {
         }
         users.push(place.container);
     }
-    if let Some(index) = grant.mounts.iter().position(|m| !m.sub_path.is_empty()) {
-        return Err(unsupported("subPath").context(format_args!("mounts[{index}]")));
-    }
     match grant.volumes.iter().find(|v| !placed.contains(&v.name)) {
         None => Ok(()),
         Some(v) => Err(Error::invalid(match v.volume_mode {

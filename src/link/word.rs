@@ -9,6 +9,8 @@ use std::{
     sync::{PoisonError, RwLock, RwLockWriteGuard},
 };
 
+use tokio::sync::watch;
+
 use crate::{
     api::grant,
     error::{Error, Result},
@@ -21,6 +23,8 @@ use crate::{
 pub struct Word {
     endpoint: String,
     told: RwLock<Told>,
+    /// Whether it has spoken since this process began.
+    spoken: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -41,6 +45,7 @@ impl Word {
         Self {
             endpoint: endpoint.into(),
             told: RwLock::default(),
+            spoken: watch::Sender::new(false),
         }
     }
 
@@ -54,6 +59,12 @@ impl Word {
         let mut told = self.told();
         told.connected = true;
         told.closed = (!welcome.ready).then_some(welcome.message);
+    }
+
+    /// Resolves when the control plane has spoken for the first time.
+    pub async fn spoken(&self) {
+        // The sender lives as long as this.
+        let _ = self.spoken.subscribe().wait_for(|spoken| *spoken).await;
     }
 
     /// The line is gone. The word stands.
@@ -91,6 +102,7 @@ impl Word {
         word.extend(put.into_iter().map(|grant| (grant.actor_ref(), grant)));
         if grants.last {
             told.grants = told.coming.take();
+            self.spoken.send_replace(true);
         }
         Ok(())
     }
@@ -126,9 +138,10 @@ impl Authority for Word {
                 "the grant of actor {actor} is newer than the control plane's word that has come here: retry"
             )));
         }
-        let known = current.map_or("none is current here".into(), |c| {
-            format!("generation {} is current", c.generation())
-        });
+        let known = current.map_or(
+            "none is current here, since the actor is not resumed on this node".into(),
+            |c| format!("generation {} is current", c.generation()),
+        );
         Err(Error::precondition(format!(
             "the grant of actor {actor} is over, or was changed, or its word has not come yet: generation {} is presented, {known}; resume the actor and use the annotations that this gives",
             presented.generation()

@@ -57,7 +57,7 @@ async fn look(config: Config) -> Facts {
         Some((driver.name.to_string(), why.full_message()))
     });
     Facts {
-        daemon: rpc::agent_status(&config.socket(), DAEMON_WITHIN).await,
+        daemon: rpc::agent_status(&agent_socket(&config), DAEMON_WITHIN).await,
         nri_socket: listens(&config.runtime.nri_socket),
         guards: binaries.filter(|b| guard::is_guard(b)).cloned().collect(),
         containerd,
@@ -69,6 +69,13 @@ async fn look(config: Config) -> Facts {
         silent_drivers: silent_drivers.collect(),
         config,
     }
+}
+
+/// A daemon of an older version, which may still run, has one socket for everything.
+fn agent_socket(config: &Config) -> PathBuf {
+    Some(config.agent_socket())
+        .filter(|socket| socket.exists())
+        .unwrap_or_else(|| config.socket())
 }
 
 fn listens(socket: &Path) -> Result<()> {

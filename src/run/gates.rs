@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The doors of a daemon: who may come in by which.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use super::parts::Base;
 use crate::{
@@ -18,15 +18,26 @@ pub(super) struct LocalDoor {
 }
 
 impl Base {
-    /// Listens on the daemon's socket.
-    pub(super) async fn bind(&self) -> Result<LocalDoor> {
+    /// Listens on a socket of the daemon.
+    pub(super) async fn bind(&self, socket: &Path) -> Result<LocalDoor> {
         let gate = Gate::new(Rules {
             name: "socket",
             uids: self.config.node.allowed_uids.iter().copied().collect(),
             limits: self.config.limits.local(),
             ..self.rules()
         });
-        let incoming = gate.bind(&self.config.socket()).await?;
+        let incoming = gate.bind(socket).await?;
+        Ok(LocalDoor { gate, incoming })
+    }
+
+    /// Listens for the node agent of this host: root, or the user of this process.
+    pub(super) async fn bind_nodes(&self, socket: &Path) -> Result<LocalDoor> {
+        let gate = Gate::new(Rules {
+            name: "nodes",
+            limits: self.config.limits.local(),
+            ..self.rules()
+        });
+        let incoming = gate.bind(socket).await?;
         Ok(LocalDoor { gate, incoming })
     }
 

@@ -22,22 +22,26 @@ const MAX_SOCKET_PATH: usize = 107;
 ///
 /// The `:authority` is `localhost`: some servers refuse a path there.
 pub async fn connect(socket: &Path, within: Duration) -> Result<Channel> {
-    open(socket, within, false).await
+    open(socket, within, false, None).await
 }
 
 /// The same, for one connection alone.
-pub(super) async fn open(socket: &Path, within: Duration, once: bool) -> Result<Channel> {
+pub(super) async fn open(
+    socket: &Path,
+    within: Duration,
+    once: bool,
+    keep_alive: Option<Duration>,
+) -> Result<Channel> {
     let path: PathBuf = socket.into();
     let stream = move || UnixStream::connect(path.clone());
-    super::dial(Http::from_static("http://localhost"), within, once, stream)
-        .await
-        .map_err(|e| {
-            Error::unavailable(format!(
-                "cannot connect to {}: is its server running?",
-                socket.display()
-            ))
-            .with_source(e)
-        })
+    let http = super::kept_alive(Http::from_static("http://localhost"), keep_alive);
+    super::dial(http, within, once, stream).await.map_err(|e| {
+        Error::unavailable(format!(
+            "cannot connect to {}: is its server running?",
+            socket.display()
+        ))
+        .with_source(e)
+    })
 }
 
 /// Listens on the socket, with this mode from the first moment.

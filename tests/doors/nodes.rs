@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use actor_volumes::{
     proto::api::{agent_client::AgentClient, agent_server::AgentServer},
-    transport::{self, Channel, Gate, Limits, Refused, Rules, TlsEndpoint},
+    transport::{self, Channel, Endpoint, Gate, Limits, Refused, Rules, TlsEndpoint},
 };
 use tonic::Code;
 
@@ -56,13 +56,13 @@ impl Gateway {
     }
 
     async fn client(&self, name: &str) -> AgentClient<Channel> {
-        let endpoint = TlsEndpoint {
+        let endpoint = Endpoint::Tls(TlsEndpoint {
             host: "127.0.0.1".into(),
             port: self.address.port(),
             tls: self
                 .authority
                 .files(&self.dir.path().join(name), name, &self.authority),
-        };
+        });
         let (channel, _) = transport::connect_lasting(&endpoint, SOON).await.unwrap();
         AgentClient::new(channel)
     }

@@ -40,6 +40,13 @@ impl LocalIncoming {
     }
 }
 
+impl LocalIncoming {
+    /// The socket, for a server that looks by itself who connects.
+    pub fn into_inner(self) -> UnixListener {
+        self.listener
+    }
+}
+
 impl Stream for LocalIncoming {
     type Item = io::Result<Held<tokio::net::UnixStream>>;
 
