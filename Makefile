@@ -34,6 +34,18 @@ soak: ## Half an hour of random pods, kills and hangs on a real containerd (root
 tools: ## Bring the pinned runtimes and drivers into the tool cache
 	bash e2e/tools/setup.sh
 
+.PHONY: static
+static: ## Build the static release for an image from scratch, target/static/out
+	packaging/static.sh --release
+
+.PHONY: reproducible
+reproducible: ## Build the static release twice, in two directories, and compare (minutes)
+	packaging/reproducible.sh
+
+.PHONY: sbom
+sbom: ## Write the software bill of materials, target/actor-volumes.cdx.json
+	packaging/sbom.sh
+
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all

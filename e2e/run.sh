@@ -43,7 +43,7 @@ export AV_SKIPS
 # --- tools, images, binaries
 tools=()
 for version in "${wanted[@]}"; do tools+=("containerd-$version"); done
-"$here/tools/setup.sh" "${tools[@]}" runc crun busybox-static csi-driver-host-path kubelet runsc
+"$here/tools/setup.sh" "${tools[@]}" runc crun busybox-static csi-driver-host-path kubelet runsc runc-1.5
 
 versions=()
 for version in "${wanted[@]}"; do
@@ -63,6 +63,9 @@ target=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_direc
 cp "$target/debug/actor-volumes" "$target/debug/actor-volumes-mortal"
 export AV_E2E_CRASH_PROGRAM=$target/debug/actor-volumes-mortal
 cargo build --locked --workspace --bins
+# For containers from an empty root file system.
+packaging/static.sh
+export AV_E2E_STATIC=$target/static/out/actor-volumes
 # Cargo names the test program by a hash; its own messages tell which.
 program=$(cargo test --locked --workspace --no-run --test e2e --message-format=json-render-diagnostics |
     sed -n 's/.*"executable":"\([^"]*\/e2e-[^"]*\)".*/\1/p' | tail -n 1)

@@ -240,6 +240,7 @@ mod tests {
             "helper --config /c",
             "helper --socket /s --mount-root /m --until-eof",
             "helper deed --mount-root /m",
+            "node --config /c --no-helper --name n",
             "node ls -o json",
             "node show n",
             "node fence n --confirm-off",

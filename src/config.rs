@@ -5,6 +5,7 @@ mod control;
 mod guard;
 mod limits;
 mod parts;
+mod policy;
 
 use std::{
     path::{Path, PathBuf},
@@ -23,6 +24,7 @@ pub use control::{Control, NodeControl, ServerTls};
 pub use guard::{Guard, GuardSettings};
 pub use limits::Limits;
 pub use parts::LocalDriver;
+pub use policy::{Listed, Policy};
 
 /// Where the configuration is read from unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/actor-volumes/config.toml";
@@ -60,6 +62,8 @@ pub struct Config {
     pub wait: Wait,
     /// What stands in the OCI runtime's place.
     pub guard: Guard,
+    /// What pods may have of volumes.
+    pub policy: Policy,
     /// The CSI drivers.
     pub driver: Vec<Driver>,
     /// The embedded CSI driver as a part of `serve`.
@@ -455,6 +459,7 @@ impl Config {
         }
         self.control.check()?;
         self.guard.check()?;
+        self.policy.check()?;
         self.limits.check()?;
         if let Some(control) = &self.node.control {
             control.endpoint()?;

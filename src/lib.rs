@@ -16,7 +16,7 @@
 //!                                 └───▶ node ◀─────┘───────┘
 //!                                       record, plan, worker, sweep
 //!                                         │            │
-//!                                      delivery       host ◀── helper
+//!                                   policy, delivery  host ◀── helper
 //!                                     (pure: which    (syscalls,
 //!                                      mounts)         mount table)
 //! ```
@@ -70,6 +70,7 @@ pub mod node;
 pub mod nri;
 pub mod nri_plugin;
 pub mod oci;
+pub mod policy;
 pub mod proto;
 pub mod rpc;
 pub mod run;

@@ -13,6 +13,7 @@ mod node;
 mod own;
 mod parts;
 mod ports;
+mod privileges;
 mod serve;
 mod store;
 mod supervise;
@@ -26,9 +27,8 @@ use crate::{
     cli::{self, Cli, Command},
     config::{Config, Log},
     error::{Error, Result},
-    host::process,
+    host::{privileges::Process, process},
     local_driver::{self, Options},
-    telemetry,
 };
 
 /// Reads the command line and does what it says.
@@ -38,7 +38,9 @@ pub fn run() -> ExitCode {
         return guard::guard(&guard::Place::by_name());
     }
     let done = if launched::is_launched() {
-        supervisor(launched::run()).map(|()| ExitCode::SUCCESS)
+        launched::limit()
+            .and_then(|limited| supervisor(launched::run(&limited)))
+            .map(|()| ExitCode::SUCCESS)
     } else {
         dispatch(Cli::parse())
     };
@@ -49,12 +51,12 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Serve(options) => {
             let config = Config::load(&options.config)?;
-            telemetry::init(&config.log)?;
+            privileges::begin(Process::Serve, &config)?;
             supervisor(async { serve::serve(&config, &options.config, parts::signals()?).await })?;
         }
         Command::Control(options) => {
             let config = Config::load(&options.config)?;
-            telemetry::init(&config.log)?;
+            privileges::begin(Process::Control, &config)?;
             daemon(async {
                 let shutdown = parts::shutdown()?;
                 control::control(config, options.with_node, shutdown).await
@@ -65,18 +67,25 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             config,
             launched: Some(connection),
             ..
-        }) => daemon(launched::launched_node(connection, config))?,
+        }) => {
+            let limited = launched::limit_node()?;
+            daemon(launched::launched_node(connection, config, &limited))?;
+        }
         Command::Node(cli::NodeCommand {
             verb: None,
             config,
             control,
+            name,
+            no_helper,
             launched: None,
         }) => {
-            let config = Config::load(&config)?;
-            telemetry::init(&config.log)?;
+            let mut config = Config::load(&config)?;
+            config.node.name = name.or(config.node.name);
+            let helper = node::Helper::of(no_helper);
+            privileges::begin(helper.process(), &config)?;
             daemon(async {
                 let shutdown = parts::shutdown()?;
-                node::node(config, control, shutdown, Door::Dial).await
+                node::node(config, control, shutdown, Door::Dial, helper).await
             })?;
         }
         Command::Node(cli::NodeCommand {
@@ -85,7 +94,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             runtime(Threads::One)?.block_on(verb.run(&cli.socket))?;
         }
         Command::LocalDriver(options) => {
-            telemetry::init(&Log::default())?;
+            privileges::begin_with(Process::LocalDriver, &Log::default(), false)?;
             let options = Options {
                 socket: options.socket,
                 root: options.root,

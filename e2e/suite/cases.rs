@@ -2,8 +2,10 @@
 //! All cases, by what they are about.
 
 mod annotations;
+mod attack_driver;
 mod breach;
 mod children;
+mod daemon_set;
 mod data;
 mod delete;
 mod doctor;
@@ -22,11 +24,13 @@ mod launched;
 mod many;
 mod pace;
 mod plain;
+mod policy;
 mod raw;
 mod restart;
 mod slow;
 mod storm;
 mod sub_path;
+mod userns;
 mod warm;
 
 use std::{thread, time::Duration};
@@ -43,6 +47,10 @@ use crate::{
 pub(crate) fn all() -> Vec<Case> {
     [
         plain::cases(),
+        policy::cases(),
+        userns::cases(),
+        attack_driver::cases(),
+        daemon_set::cases(),
         data::cases(),
         group::cases(),
         sub_path::cases(),

@@ -50,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) driver: Option<Driver>,
     /// Whether the guard stands in runc's place.
     pub(crate) guard: bool,
+    /// The tool that is runc.
+    pub(crate) runc: &'static str,
 }
 
 /// A running node.
@@ -83,6 +85,7 @@ impl Node {
         }
         let guard = dir.join(GUARD);
         let mut configuring = setup.script("node.sh");
+        configuring.env("AV_RUNC", options.runc);
         if options.guard {
             let ours = actor_volumes();
             std::os::unix::fs::symlink(ours.get_program(), &guard)
@@ -144,7 +147,7 @@ impl Node {
             port = self.metrics_port,
             name = driver.name(),
         );
-        let text = guard_table() + &text;
+        let text = guard_table(self.options.runc) + &text;
         fs::write(self.dir.join("config.toml"), text).expect("the node's directory takes files");
     }
 
@@ -433,8 +436,8 @@ fn tail(log: &Path, lines: usize) -> String {
 }
 
 /// The guard's table of a configuration.
-pub(crate) fn guard_table() -> String {
-    let runc = setup().tool("runc").expect("every node has runc");
+pub(crate) fn guard_table(runc: &str) -> String {
+    let runc = setup().tool(runc).expect("every node has runc");
     format!(
         "[guard]\nruntime = \"{}/runc\"\ndeadline_ms = {}\n",
         runc.display(),

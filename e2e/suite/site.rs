@@ -14,10 +14,10 @@ use crate::{
     setup::{actor_volumes, testkit},
 };
 
-const DRIVER: &str = "testkit.actor-volumes.dev";
+pub(crate) const DRIVER: &str = "testkit.actor-volumes.dev";
 
 /// The name in the control plane's certificate.
-const CONTROL: &str = "control.example";
+pub(crate) const CONTROL: &str = "control.example";
 
 /// The two nodes, `node-a` and `node-b`; the control plane and the driver live
 /// in the directory of the first.
@@ -27,7 +27,7 @@ pub(crate) struct Site<'n> {
     agents: [Option<Daemon>; 2],
     control: Daemon,
     driver: Daemon,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl<'n> Site<'n> {
@@ -38,7 +38,7 @@ impl<'n> Site<'n> {
             version,
             Options {
                 driver: None,
-                guard: a.options.guard,
+                ..a.options
             },
         );
         let dir = a.dir.clone();
@@ -126,7 +126,8 @@ impl<'n> Site<'n> {
         let file = host.dir.join("agent.toml");
         fs::write(&file, config).expect("the node's directory takes files");
         // Where the guard looks, if the node has one.
-        let guard = guard_table() + &format!("socket = \"{at}/agent/actor-volumes.sock\"\n");
+        let guard = guard_table(host.options.runc)
+            + &format!("socket = \"{at}/agent/actor-volumes.sock\"\n");
         fs::write(host.dir.join("config.toml"), guard).expect("the node's directory takes files");
         let before = host.connections();
         let mut command = actor_volumes();

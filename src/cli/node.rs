@@ -27,6 +27,13 @@ pub struct NodeCommand {
     /// or unix://<socket> on its own host
     #[arg(long, value_name = "URL")]
     pub control: Option<String>,
+    /// The name of this node, instead of node.name
+    #[arg(long, value_name = "NODE")]
+    pub name: Option<NodeName>,
+    /// Start no helper: `actor-volumes helper` runs beside it, with the privileges
+    /// that this process does not have then.
+    #[arg(long)]
+    pub no_helper: bool,
     /// The runtime has started us, and this descriptor is its connection.
     #[arg(long, hide = true, value_name = "FD")]
     pub launched: Option<i32>,

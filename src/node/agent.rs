@@ -19,6 +19,7 @@ use super::{
     drain::Drain,
     health,
     helper::Helpers,
+    idmap::IdMap,
     lost,
     proof::Proof,
     records::Records,
@@ -175,7 +176,7 @@ impl Agent {
         self.index().volumes.values().cloned().collect()
     }
 
-    fn volumes_of(&self, sandbox: &str) -> Vec<Arc<Volume>> {
+    pub(super) fn volumes_of(&self, sandbox: &str) -> Vec<Arc<Volume>> {
         let index = self.index();
         let Some(used) = index.sandboxes.get(sandbox) else {
             return Vec::new();
@@ -222,6 +223,10 @@ impl Agent {
             // sandbox would leak it in older runtimes.
             match agent.admitted(&sandbox, None) {
                 Ok(Some(admitted)) => {
+                    if let Err(error) = agent.may_have(&admitted, &sandbox).await {
+                        tracing::warn!(?sandbox, "{}", error.message);
+                        return;
+                    }
                     for volume in &admitted.grant.volumes {
                         if let Err(error) = agent.want(&admitted, volume, &sandbox, None).await {
                             tracing::warn!(?sandbox, "{}", error.full_message());
@@ -263,6 +268,7 @@ impl Agent {
         let Some(admitted) = self.admitted(sandbox, Some(container))? else {
             return Ok(Needs::default());
         };
+        self.allow(&admitted, sandbox).await?;
         let needed = delivery::volumes_for(&admitted.grant, &container.name);
         let mut volumes = Vec::new();
         for grant in &admitted.grant.volumes {
@@ -273,7 +279,19 @@ impl Agent {
                 volumes.push((grant, volume));
             }
         }
-        let waited = self.wait(&admitted.scope, &volumes, until).await;
+        let mut waited = self.wait(&admitted.scope, &volumes, until).await;
+        if let Ok(published) = &mut waited
+            && let Some(space) = &container.user_namespace
+        {
+            let asked = IdMap {
+                scope: &admitted.scope,
+                handler: &sandbox.handler,
+                space,
+            };
+            if let Err(error) = self.map_ids(asked, &volumes, published, until).await {
+                waited = Err(error);
+            }
+        }
         let needs =
             waited.and_then(|published| delivery::needs(&admitted.grant, &published, container));
         if needs.is_err() {
@@ -317,7 +335,8 @@ impl Agent {
         for (grant, volume) in volumes {
             match volume.join(grant.name.as_str(), scope, deadline).await {
                 Ok(shown) => {
-                    published.insert(grant.name.clone(), shown);
+                    let flags = self.flags(grant);
+                    published.insert(grant.name.clone(), Shown { flags, ..shown });
                 }
                 Err(error) => {
                     failed = Some(error);

@@ -9,6 +9,7 @@ use crate::{
     csi::Registry,
     error::Result,
     model::{DnsLabel, Grant, NodeName},
+    policy::Policy,
     secret::Vault,
     telemetry::Metrics,
 };
@@ -22,6 +23,8 @@ pub struct NodeSettings {
     pub layout: Layout,
     /// Namespaces whose unsigned annotations are believed.
     pub trusted_namespaces: Vec<DnsLabel>,
+    /// What pods may have of volumes.
+    pub policy: Policy,
     /// The longest wait of one container's creation.
     pub max_wait: Duration,
     /// The share of any ten seconds that all waits may take, in percent.

@@ -5,13 +5,13 @@ use std::{io, path::Path, process::ExitCode};
 
 use tokio::sync::oneshot;
 
-use super::{Threads, parts, runtime};
+use super::{Threads, parts, privileges, runtime};
 use crate::{
     cli::Helper,
     config::{Config, Log},
     error::{Error, Result},
     helper::{self, Server},
-    telemetry,
+    host::privileges::Process,
 };
 
 /// Serves until SIGTERM, SIGINT or, where that was asked for, the end of standard
@@ -25,7 +25,7 @@ pub(super) fn serve(options: Helper) -> Result<()> {
             (server, config.log)
         }
     };
-    telemetry::init(&log)?;
+    privileges::begin_with(Process::Helper, &log, false)?;
     let until_eof = options.until_eof;
     // One thread, and the first: what it starts ends with it.
     runtime(Threads::One)?.block_on(async {

@@ -19,16 +19,19 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    node::node,
+    node::{Helper, node},
     own::{Role, own},
     parts::{Door, shutdown, signals},
-    serve,
+    privileges, serve,
     supervise::{Part, Supervisor},
 };
 use crate::{
     config::{self, Config},
     error::{Error, Result},
-    host::inherited,
+    host::{
+        inherited,
+        privileges::{Limited, Process},
+    },
     nri::{self, SessionConfig, Status},
     nri_plugin::Front,
     telemetry,
@@ -67,14 +70,25 @@ fn take(number: &str) -> Result<UnixStream> {
     })
 }
 
+/// Gives up what no part needs. Where it listens the configuration tells only when the
+/// runtime has its plugin.
+pub(super) fn limit() -> Result<Limited> {
+    privileges::limit(Process::Serve, true)
+}
+
+/// The same for the node agent's part.
+pub(super) fn limit_node() -> Result<Limited> {
+    privileges::limit(Process::Node, true)
+}
+
 /// The supervisor, until the runtime hangs up, or SIGTERM or SIGINT.
-pub(super) async fn run() -> Result<()> {
+pub(super) async fn run(limited: &Limited) -> Result<()> {
     let connection = OwnedFd::from(take(&variable(SOCKET)?)?);
     let shutdown = signals()?;
     let path = config_path();
     let mut supervisor = Supervisor::new(shutdown.clone())?;
     supervisor.start(serve::launched_node(&path, connection));
-    let others = others(&path, &shutdown).await;
+    let others = others(&path, &shutdown, limited).await;
     let failed = match others {
         Ok(parts) => {
             parts.into_iter().for_each(|part| supervisor.start(part));
@@ -90,10 +104,11 @@ pub(super) async fn run() -> Result<()> {
 }
 
 /// The other parts, once the directories are this daemon's; none: the shutdown came first.
-async fn others(path: &Path, shutdown: &CancellationToken) -> Result<Vec<Part>> {
+async fn others(path: &Path, shutdown: &CancellationToken, limited: &Limited) -> Result<Vec<Part>> {
     let printed = Config::load(path)?.log.file.is_none();
     let config = load(path)?;
     telemetry::init(&config.log)?;
+    privileges::tell(limited);
     if !own(Role::Serve, &config, shutdown, drop).await? {
         return Ok(Vec::new());
     }
@@ -112,12 +127,12 @@ async fn others(path: &Path, shutdown: &CancellationToken) -> Result<Vec<Part>> 
 }
 
 /// The node agent's part, until the runtime hangs up, or SIGTERM or SIGINT.
-pub(super) async fn launched_node(number: i32, path: PathBuf) -> Result<()> {
+pub(super) async fn launched_node(number: i32, path: PathBuf, limited: &Limited) -> Result<()> {
     let stream = take(&number.to_string())?;
     let shutdown = shutdown()?;
     let front = Arc::new(Front::default());
     let session = session(stream, Arc::clone(&front), shutdown.clone())?;
-    let done = behind(&front, &path, &shutdown).await;
+    let done = behind(&front, &path, &shutdown, limited).await;
     if let Err(error) = &done {
         tracing::error!("{}", error.full_message());
         front.waits_for(format!(
@@ -157,13 +172,19 @@ fn session(
 }
 
 /// What stands behind the front.
-async fn behind(front: &Arc<Front>, path: &Path, shutdown: &CancellationToken) -> Result<()> {
+async fn behind(
+    front: &Arc<Front>,
+    path: &Path,
+    shutdown: &CancellationToken,
+    limited: &Limited,
+) -> Result<()> {
     let config = load(path)?;
     telemetry::init(&config.log)?;
+    privileges::tell(limited);
     let here = format!("unix://{}", config.nodes_socket().display());
     let control = config.node.control.is_none().then_some(here);
     let door = Door::Launched(Arc::clone(front));
-    node(config, control, shutdown.clone(), door).await
+    node(config, control, shutdown.clone(), door, Helper::Apart).await
 }
 
 /// `<path of the plugin>.toml` if there is one, since a plugin is given neither arguments

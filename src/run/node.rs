@@ -14,10 +14,38 @@ use super::{
 use crate::{
     config::{Config, NodeControl},
     error::{Error, Result},
-    host::{child, process},
+    host::{child, privileges::Process, process},
     link::{self, LinkSettings, Word},
     transport::Endpoint,
 };
+
+/// Where the helper is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Helper {
+    /// A child of the agent, which then has its privileges too.
+    Child,
+    /// Beside it: others start it.
+    Apart,
+}
+
+impl Helper {
+    /// `serve` starts it beside this process.
+    pub(super) fn of(no_helper: bool) -> Self {
+        if no_helper || child::is_tied() {
+            Self::Apart
+        } else {
+            Self::Child
+        }
+    }
+
+    /// What the agent is then.
+    pub(super) fn process(self) -> Process {
+        match self {
+            Self::Child => Process::NodeAndHelper,
+            Self::Apart => Process::Node,
+        }
+    }
+}
 
 /// How long a control plane on this host is waited for before the runtime may ask: what
 /// it has not granted yet is refused, and has to be tried again.
@@ -29,6 +57,7 @@ pub(super) async fn node(
     endpoint: Option<String>,
     shutdown: CancellationToken,
     door: Door,
+    helper: Helper,
 ) -> Result<()> {
     let endpoint = control_of(&mut config, endpoint)?;
     // So that there is one daemon at a time.
@@ -46,9 +75,10 @@ pub(super) async fn node(
         doors.push(base.bind(socket).await?);
     }
     let word = Arc::new(Word::new(endpoint.to_string()));
-    // `serve` starts it beside this process.
-    let alone = !child::is_tied();
-    let helper = alone.then(|| helped::start(&base.config, base.shutdown.clone()));
+    let helper = match helper {
+        Helper::Child => Some(helped::start(&base.config, base.shutdown.clone())),
+        Helper::Apart => None,
+    };
     let agent = base.agent(Arc::clone(&word) as Arc<_>)?;
     let is_here = matches!(endpoint, Endpoint::Unix(_));
     let settings = LinkSettings {

@@ -324,6 +324,7 @@ fn settings(config: &Config, name: NodeName) -> NodeSettings {
         name,
         layout: Layout::new(&config.node.state_dir, &config.node.mount_root),
         trusted_namespaces: config.node.trusted_namespaces.clone(),
+        policy: config.policy.rules(),
         max_wait: Duration::from_millis(config.wait.max_ms),
         wait_percent: config.wait.budget_percent,
         member_grace: Duration::from_millis(config.node.member_grace_ms),

@@ -202,6 +202,7 @@ impl House {
                 name: "node-a".parse().unwrap(),
                 layout: Layout::new(&dir.join("state"), &dir.join("m")),
                 trusted_namespaces: vec!["agents".parse().unwrap()],
+                policy: actor_volumes::config::Policy::default().rules(),
                 max_wait: Duration::from_secs(1),
                 wait_percent: 100,
                 member_grace: Duration::from_millis(200),

@@ -46,6 +46,7 @@ pub(crate) struct Setup {
     pub(crate) access_mode: AccessMode,
     pub(crate) volume_mode: VolumeMode,
     pub(crate) mount_group: String,
+    pub(crate) mount_flags: Vec<String>,
     pub(crate) secret_refs: SecretRefs,
     pub(crate) read_only: bool,
     /// Directories of the volume, each mounted at `/<its path>`, and for which
@@ -54,6 +55,9 @@ pub(crate) struct Setup {
     pub(crate) probe_interval: Duration,
     pub(crate) stats_interval: Duration,
     pub(crate) stop_breaches: bool,
+    pub(crate) mount_path: &'static str,
+    pub(crate) user_namespace: Option<String>,
+    pub(crate) policy: actor_volumes::config::Policy,
 }
 
 impl Default for Setup {
@@ -63,12 +67,16 @@ impl Default for Setup {
             access_mode: AccessMode::SingleNodeSingleWriter,
             volume_mode: VolumeMode::Filesystem,
             mount_group: String::new(),
+            mount_flags: Vec::new(),
             secret_refs: SecretRefs::new(),
             read_only: false,
             sub_paths: Vec::new(),
             probe_interval: Duration::ZERO,
             stats_interval: Duration::ZERO,
             stop_breaches: false,
+            mount_path: "/my-data",
+            user_namespace: None,
+            policy: Default::default(),
         }
     }
 }
@@ -79,7 +87,7 @@ impl Setup {
             access_mode: self.access_mode,
             volume_mode: self.volume_mode,
             fs_type: String::new(),
-            mount_flags: Vec::new(),
+            mount_flags: self.mount_flags.clone(),
             mount_group: self.mount_group.clone(),
         }
     }
@@ -182,7 +190,7 @@ impl Node {
             volume_mode: setup.volume_mode,
             fs_type: String::new(),
             access_mode: setup.access_mode,
-            mount_flags: Vec::new(),
+            mount_flags: setup.mount_flags.clone(),
             mount_group: setup.mount_group.clone(),
             secret_refs: setup.secret_refs.clone(),
             volume_context: created.volume_context,
@@ -192,6 +200,7 @@ impl Node {
             name: "node-a".parse().unwrap(),
             layout: Layout::new(&dir.join("state"), &dir.join("m")),
             trusted_namespaces: vec!["agents".parse().unwrap()],
+            policy: setup.policy.rules(),
             max_wait: Duration::from_millis(1_500),
             wait_percent: 100,
             member_grace: Duration::from_millis(200),
@@ -221,7 +230,7 @@ impl Node {
         let mount = GrantMount {
             container: None,
             volume: name.clone(),
-            mount_path: "/my-data".into(),
+            mount_path: self.setup.mount_path.into(),
             read_only: self.setup.read_only,
             sub_path: None,
         };
@@ -272,6 +281,7 @@ impl Node {
             namespace: "agents".into(),
             uid: id.into(),
             annotations: annotation::write(&self.grant(generation)).unwrap(),
+            ..SandboxView::default()
         }
     }
 
@@ -295,7 +305,10 @@ impl Node {
         id: &str,
         name: &str,
     ) -> Result<Needs> {
-        let container = Self::view(sandbox, id, name);
+        let container = ContainerView {
+            user_namespace: self.setup.user_namespace.clone(),
+            ..Self::view(sandbox, id, name)
+        };
         let until = Instant::now() + Duration::from_millis(1_500);
         self.agent
             .container_created(sandbox, &container, until)

@@ -296,6 +296,7 @@ impl Site {
                     &dir.join(format!("m-{name}")),
                 ),
                 trusted_namespaces: vec!["agents".parse().unwrap()],
+                policy: actor_volumes::config::Policy::default().rules(),
                 max_wait: Duration::from_secs(1),
                 wait_percent: 100,
                 member_grace: Duration::from_millis(200),
@@ -486,6 +487,7 @@ impl Site {
             namespace: "agents".into(),
             uid: id.into(),
             annotations: with.clone(),
+            ..SandboxView::default()
         }
     }
 

@@ -25,6 +25,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     findings.extend(drivers(facts));
     findings.push(mount_root(facts));
     findings.push(state_dir(facts));
+    findings.push(policy(facts));
     findings.push(sight(facts));
     findings.extend(breaches(facts));
     findings.extend(stuck(facts));
@@ -51,6 +52,26 @@ fn warn(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
 
 fn fail(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
     found(check, Level::Fail, message, fix)
+}
+
+/// What the policy lets into a container.
+fn policy(facts: &Facts) -> Finding {
+    const CHECK: &str = "policy";
+    let open = facts.config.policy.rules().paths.opens_the_kernels();
+    if open.is_empty() {
+        return ok(
+            CHECK,
+            "no volume is mounted at or below /proc, /sys and /dev",
+        );
+    }
+    warn(
+        CHECK,
+        format!(
+            "volumes may be mounted at or below {}: there a container believes what its actor wrote for the kernel's word",
+            open.join(" and ")
+        ),
+        "take these paths out of policy.allow_mount_paths, and leave them in policy.deny_mount_paths",
+    )
 }
 
 /// Containers that run without their volumes.

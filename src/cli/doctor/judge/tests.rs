@@ -176,3 +176,12 @@ fn without_the_daemon_the_rest_is_still_told() {
         assert_eq!(worst(&facts, check), level, "{check}");
     }
 }
+
+#[test]
+fn a_policy_that_opens_the_kernels_files_is_warned_of_and_an_open_one_is_not() {
+    let mut facts = well();
+    facts.config.policy.namespaces = crate::config::Listed::All;
+    assert_eq!(worst(&facts, "policy"), Level::Ok);
+    facts.config.policy.allow_mount_paths = vec!["/proc/sys".into()];
+    assert_eq!(worst(&facts, "policy"), Level::Warn);
+}
