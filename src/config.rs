@@ -3,6 +3,7 @@
 
 mod control;
 mod guard;
+mod keys;
 
 use std::{
     path::{Path, PathBuf},
@@ -19,6 +20,7 @@ use crate::{
 
 pub use control::{Control, NodeControl, ServerTls};
 pub use guard::{Guard, GuardSettings};
+pub use keys::Keys;
 
 /// Where the configuration is read from unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/actor-volumes/config.toml";
@@ -50,6 +52,8 @@ pub struct Config {
     pub wait: Wait,
     /// What stands in the OCI runtime's place.
     pub guard: Guard,
+    /// The keys of grants.
+    pub keys: Keys,
     /// The CSI drivers.
     pub driver: Vec<Driver>,
     /// Drivers that register themselves.
@@ -432,6 +436,7 @@ impl Config {
             }
         }
         self.control.check()?;
+        self.keys.check()?;
         self.guard.check()?;
         if let Some(control) = &self.node.control {
             control.endpoint()?;

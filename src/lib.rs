@@ -21,6 +21,9 @@
 //!                                      mounts)         mount table)
 //! ```
 //!
+//! `keys` signs grants for the control plane, and says for the node agent who has
+//! signed them.
+//!
 //! Beside it stands the guard: started in runc's place, it reads by `oci` what is
 //! to be made, and asks the node agent by `rpc`.
 //!
@@ -57,6 +60,7 @@ pub mod csi;
 pub mod delivery;
 pub mod error;
 pub mod host;
+pub mod keys;
 pub mod link;
 pub mod local_driver;
 pub mod model;

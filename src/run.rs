@@ -4,6 +4,7 @@
 mod doctor;
 mod guard;
 mod helper;
+mod key;
 mod launched;
 mod node;
 mod own;
@@ -92,6 +93,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Doctor(options) => {
             return runtime(Threads::One)?.block_on(doctor::doctor(&options));
         }
+        Command::Key(command) => key::run(&command)?,
         Command::Store(command) => store::run(&command)?,
         Command::Runtime(options) => return Ok(guard::guard(&guard::Place::of(options))),
         Command::Helper(what) => return Ok(helper::help(&what)),

@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("delivery", &["error", "model"]),
     ("config", &["error", "model", "transport"]),
     ("host", &["error"]),
+    ("keys", &["error", "host"]),
     ("transport", &["error"]),
     ("telemetry", &["config", "error"]),
     ("secret", &["error", "model"]),
@@ -33,6 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "delivery",
             "error",
             "host",
+            "keys",
             "model",
             "proto",
             "rpc",
@@ -44,7 +46,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "control",
         &[
-            "api", "csi", "error", "host", "model", "proto", "rpc", "secret",
+            "api", "csi", "error", "host", "keys", "model", "proto", "rpc", "secret",
         ],
     ),
     (
@@ -70,6 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "csi",
             "error",
             "host",
+            "keys",
             "model",
             "node",
             "proto",

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -27,9 +28,11 @@ use super::{
     volume::{Shared, Volume, Want},
 };
 use crate::{
+    api::grant,
     delivery::{self, Needs, Shown},
     error::{Error, Result},
     host::durable,
+    keys::TrustedKeys,
     model::{
         ContainerView, DnsLabel, GrantVolume, RuntimeId, SandboxView, Scope, VolumeKey, VolumeMode,
     },
@@ -41,6 +44,7 @@ pub struct Agent {
     pub(super) shared: Arc<Shared>,
     pub(super) runtime: RuntimeId,
     authority: Arc<dyn Authority>,
+    keys: Arc<TrustedKeys>,
     budget: Budget,
     index: Mutex<Index>,
     /// Asks for a sweep before its time.
@@ -119,6 +123,7 @@ impl Agent {
             settings,
             shared: Arc::clone(&shared),
             authority: ports.authority,
+            keys: Arc::clone(&ports.keys),
             index: Mutex::new(index),
             sweep_now: Notify::new(),
             door: Mutex::default(),
@@ -130,6 +135,7 @@ impl Agent {
             agent.take_up(record);
         }
         agent.shared.metrics.draining(agent.is_draining());
+        tokio::spawn(ports.keys.keep(shutdown.clone()));
         tokio::spawn(health::run(Arc::clone(&agent), shutdown.clone()));
         tokio::spawn(Arc::clone(&agent).look_for_breaches(shutdown.clone()));
         tokio::spawn(Sweep::new(Arc::clone(&agent)).run(shutdown));
@@ -214,7 +220,7 @@ impl Agent {
         tokio::spawn(async move {
             // An error is reported where the container is created: failing the
             // sandbox would leak it in older runtimes.
-            match agent.admitted(&sandbox, None) {
+            match agent.begun(&sandbox, None).await {
                 Ok(Some(admitted)) => {
                     for volume in &admitted.grant.volumes {
                         if let Err(error) = agent.want(&admitted, volume, &sandbox, None).await {
@@ -254,7 +260,7 @@ impl Agent {
         container: &ContainerView,
         until: Instant,
     ) -> Result<Needs> {
-        let Some(admitted) = self.admitted(sandbox, Some(container))? else {
+        let Some(admitted) = self.begun(sandbox, Some(container)).await? else {
             return Ok(Needs::default());
         };
         let needed = delivery::volumes_for(&admitted.grant, &container.name);
@@ -327,13 +333,47 @@ impl Agent {
         }
     }
 
-    pub(super) fn admitted(
+    /// What is admitted, where its scope may begin or has begun.
+    async fn begun(
         &self,
         sandbox: &SandboxView,
         container: Option<&ContainerView>,
     ) -> Result<Option<Admitted>> {
+        let Some(admitted) = self.admitted(sandbox, container).await? else {
+            return Ok(None);
+        };
+        // The time is looked at here alone.
+        let in_time = grant::check_time(&admitted.grant, Timestamp::now());
+        if in_time.is_err() && !self.has_begun(&admitted).await {
+            in_time?;
+        }
+        Ok(Some(admitted))
+    }
+
+    /// Whether something was published, or asked for, in this scope before.
+    async fn has_begun(&self, admitted: &Admitted) -> bool {
+        for volume in &admitted.grant.volumes {
+            if let Some(known) = self.known(&volume.key())
+                && known.has_scope(&admitted.scope).await
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(super) async fn admitted(
+        &self,
+        sandbox: &SandboxView,
+        container: Option<&ContainerView>,
+    ) -> Result<Option<Admitted>> {
+        // It may have come a moment ago.
+        if admit::lacks_key(&self.keys.set(), sandbox, container) {
+            self.keys.look().await;
+        }
         admit::admit(
             &self.settings,
+            &self.keys.set(),
             &*self.authority,
             &self.runtime,
             sandbox,

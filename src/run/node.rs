@@ -43,7 +43,7 @@ pub(super) async fn node(
         "tcp://{}:{}",
         endpoint.host, endpoint.port
     )));
-    let agent = base.agent(Arc::clone(&word) as Arc<_>)?;
+    let agent = base.agent(Arc::clone(&word) as Arc<_>, base.config.told_key_dir())?;
     let settings = LinkSettings {
         node: base.name.clone(),
         instance: link::instance(&base.config.node.state_dir)?,

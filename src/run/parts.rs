@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the daemons are put together from.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{signal::unix::SignalKind, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use crate::{
     csi::{DriverConfig, Registry, discovery::Discovery},
     error::{Error, Result},
     host::process,
+    keys::{KeyDir, TrustedKeys},
     model::NodeName,
     node::{Agent, AgentService, Authority, Layout, NodeSettings, Ports},
     nri::{self, SessionConfig, Status},
@@ -111,8 +112,11 @@ impl Base {
         let store = Arc::new(RedbStore::open(
             &self.config.node.state_dir.join("control.redb"),
         )?);
+        let keys = KeyDir::new(self.config.key_dir());
+        keys.ensure()?;
         let settings = Settings {
             vault: self.vault(),
+            keys: Some(keys),
             node_here: local.is_some(),
             ..Settings::default()
         };
@@ -222,12 +226,16 @@ impl Base {
         })
     }
 
-    /// The node agent.
-    pub(super) fn agent(&self, authority: Arc<dyn Authority>) -> Result<Arc<Agent>> {
+    /// The node agent, which trusts the public keys in this directory and in those of
+    /// the configuration.
+    pub(super) fn agent(&self, authority: Arc<dyn Authority>, keys: PathBuf) -> Result<Arc<Agent>> {
+        let mut trusted = vec![keys];
+        trusted.extend(self.config.keys.trusted.iter().cloned());
         let ports = Ports {
             drivers: Arc::clone(&self.drivers),
             cri: Cri::new(self.config.runtime.cri_socket.clone(), CRI_DEADLINE),
             authority,
+            keys: Arc::new(TrustedKeys::open(trusted)),
             vault: self.vault(),
             metrics: Arc::clone(&self.metrics),
         };

@@ -15,6 +15,7 @@ use crate::{
     config::Config,
     control::NodePort,
     error::{Error, Result},
+    keys::KeyDir,
     transport,
 };
 
@@ -32,7 +33,10 @@ pub(super) async fn serve(config: Config, shutdown: CancellationToken, door: Doo
     });
     let port = Arc::clone(&local) as Arc<dyn NodePort>;
     let (control, nodes) = base.control(Some(port)).await?;
-    let agent = base.agent(Arc::new(CurrentWord(Arc::clone(&control))))?;
+    let agent = base.agent(
+        Arc::new(CurrentWord(Arc::clone(&control))),
+        KeyDir::new(base.config.key_dir()).public_dir(),
+    )?;
     let _ = local.agent.set(Arc::clone(&agent));
     base.metrics().await?;
     let nri = base.nri(door, Arc::clone(&agent));

@@ -235,6 +235,8 @@ impl Node {
                 namespace: "agents".parse().unwrap(),
                 pod: None,
             },
+            not_after: None,
+            self_contained: false,
             volumes: vec![volume],
             mounts,
             devices,
