@@ -28,7 +28,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-pub use doctor::{Doctor, Facts, Place, RuntimeSettings, judge};
+pub use doctor::{Doctor, Facts, KeyFacts, Place, RuntimeSettings, judge};
 pub use helper::Helper;
 pub use node::NodeCommand;
 pub use runtime::Runtime;

@@ -45,6 +45,7 @@ pub mod store;
 mod suspend;
 mod template;
 mod template_status;
+mod told_keys;
 mod tombstones;
 mod untold;
 mod update;
@@ -237,6 +238,10 @@ impl Control {
         let (teller, stop) = (self.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             stop.run_until_cancelled(teller.tell_the_untold()).await;
+        });
+        let (teller, stop) = (self.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(teller.tell_the_keys()).await;
         });
     }
 

@@ -142,6 +142,11 @@ impl Agent {
         Ok(agent)
     }
 
+    /// The public keys on disk have changed.
+    pub async fn keys_changed(&self) {
+        self.keys.look().await;
+    }
+
     fn take_up(&self, record: VolumeRecord) {
         let hash = record.key.hash();
         let mut index = self.index();

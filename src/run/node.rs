@@ -39,16 +39,17 @@ pub(super) async fn node(
     }
     let incoming = transport::bind(&config.socket()).await?;
     let base = Base::new(config, shutdown)?;
-    let word = Arc::new(Word::new(format!(
-        "tcp://{}:{}",
-        endpoint.host, endpoint.port
-    )));
+    let word = Arc::new(Word::new(
+        format!("tcp://{}:{}", endpoint.host, endpoint.port),
+        &base.config.node.state_dir,
+    )?);
     let agent = base.agent(Arc::clone(&word) as Arc<_>, base.config.told_key_dir())?;
     let settings = LinkSettings {
         node: base.name.clone(),
         instance: link::instance(&base.config.node.state_dir)?,
         boot_id: process::boot_id(),
         endpoint,
+        told_keys: base.config.told_key_dir(),
     };
     base.metrics().await?;
     let nri = base.nri(door, Arc::clone(&agent));

@@ -184,7 +184,7 @@ fn json_is_read_strictly() {
         (
             "\"kind\":\"pod\"",
             "\"kind\":\"pod\",\"node\":\"a\"",
-            "leave them out",
+            "nothing else",
         ),
         (
             "\"generation\":7",
@@ -295,7 +295,7 @@ fn a_signature_is_found_and_nothing_is_read_before_it() {
     let nonsense = annotations(&[(ACTOR, "?"), (ATTACHMENTS, "{"), (SIGNATURE, "x")]);
     assert_eq!(find(&nonsense).unwrap().unwrap().attachments(), "{");
     let large = annotations(&[(ACTOR, "a/b"), (ATTACHMENTS, &" ".repeat(65_537))]);
-    assert!(find(&large).unwrap_err().to_string().contains("65536"));
+    assert!(find(&large).err().unwrap().to_string().contains("65536"));
     let alone = annotations(&[(SIGNATURE, "x")]);
     assert!(refusal(&alone).contains("is missing"));
 }

@@ -148,6 +148,10 @@ impl NodePort for Nodes {
         there.collect()
     }
 
+    fn keys(&self, pems: &[String]) {
+        self.book().keys(pems);
+    }
+
     fn word(&self, actor: &ActorRef, grant: Option<&Grant>) {
         let remote = grant.filter(|g| self.local(&g.node).is_none());
         self.book().word(actor, remote);
