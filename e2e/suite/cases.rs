@@ -2,6 +2,7 @@
 //! All cases, by what they are about.
 
 mod annotations;
+mod attack_grants;
 mod breach;
 mod data;
 mod delete;
@@ -50,6 +51,7 @@ pub(crate) fn all() -> Vec<Case> {
         raw::cases(),
         warm::cases(),
         annotations::cases(),
+        attack_grants::cases(),
         slow::cases(),
         storm::cases(),
         pace::cases(),

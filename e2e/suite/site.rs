@@ -9,7 +9,7 @@ use crate::{
     authority::Authority,
     daemon::{Daemon, until_true},
     driver,
-    node::{NAMESPACE, Node, Options, SOON, guard_table, nri_socket},
+    node::{Node, Options, SOON, guard_table, nri_socket},
     setup::{actor_volumes, testkit},
 };
 
