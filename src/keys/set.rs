@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use super::{KeyId, PublicKey, signature};
 use crate::error::{Error, Result};
 
+/// So many keys are named where one is missing.
+const FEW: usize = 8;
+
 /// Public keys by their ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeySet {
@@ -31,6 +34,7 @@ impl KeySet {
             let known: Vec<_> = self.ids().map(KeyId::as_str).collect();
             let known = match known.as_slice() {
                 [] => "it trusts none".to_owned(),
+                known if known.len() > FEW => format!("it trusts {} others", known.len()),
                 known => format!("it trusts {}", known.join(", ")),
             };
             return Err(Error::unavailable(format!(
