@@ -29,7 +29,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 pub use doctor::{Doctor, Facts, KeyFacts, Place, RuntimeSettings, judge};
-pub use helper::Helper;
+pub use helper::{Deed, Helper};
 pub use node::NodeCommand;
 pub use runtime::Runtime;
 
@@ -57,14 +57,15 @@ pub struct Cli {
 /// What to do: the daemons are started by `run`, the rest talks to one.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the control plane and the node agent of this host.
+    /// Run the control plane and the node agent of this host, each as a process of its
+    /// own, and start again what dies.
     ///
     /// Example: actor-volumes serve --config /etc/actor-volumes/config.toml
     Serve(Serve),
     /// Run the control plane alone, for nodes elsewhere.
     ///
     /// Example: actor-volumes control --config /etc/actor-volumes/config.toml
-    Control(Serve),
+    Control(ControlCommand),
     /// Run the node agent alone, with its control plane elsewhere; or, with a verb,
     /// look after nodes.
     ///
@@ -101,20 +102,34 @@ pub enum Command {
     ///
     /// Example: actor-volumes runtime --guard -- --root /run/runc state c1
     Runtime(Runtime),
-    /// Enter a mounted volume on behalf of the node agent.
-    #[command(subcommand, hide = true)]
+    /// Enter mounted volumes on behalf of the node agent, behind a socket.
+    ///
+    /// `serve` and `node` start it by themselves.
+    ///
+    /// Example: actor-volumes helper --config /etc/actor-volumes/config.toml
     Helper(Helper),
     /// A verb of the control plane.
     #[command(flatten)]
     Client(ClientCommand),
 }
 
-/// Options of `serve` and `control`.
+/// Options of `serve`.
 #[derive(Debug, Args)]
 pub struct Serve {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     pub config: PathBuf,
+}
+
+/// Options of `control`.
+#[derive(Debug, Args)]
+pub struct ControlCommand {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// This host has a node agent too, which comes by nodes.sock in node.run_dir.
+    #[arg(long)]
+    pub with_node: bool,
 }
 
 /// Options of `local-driver`.
@@ -224,7 +239,13 @@ mod tests {
             "storageclass ls",
             "driver ls -o yaml",
             "control --config /c",
+            "control --with-node",
+            "node --launched 3",
+            "node --control unix:///r/nodes.sock",
             "node --config /c --control https://h:7443",
+            "helper --config /c",
+            "helper --socket /s --mount-root /m --until-eof",
+            "helper deed --mount-root /m",
             "node ls -o json",
             "node show n",
             "node fence n --confirm-off",
@@ -284,6 +305,8 @@ mod tests {
             "node fence",
             "runtime -- state c1",
             "node --config /c ls",
+            "helper --socket /s",
+            "helper --socket /s --mount-root /m --config /c",
             "volume expand u",
             "volume expand u --capacity 0",
             "volume orphans --delete",

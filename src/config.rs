@@ -4,6 +4,8 @@
 mod control;
 mod guard;
 mod keys;
+mod limits;
+mod parts;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,6 +23,8 @@ use crate::{
 pub use control::{Control, NodeControl, ServerTls};
 pub use guard::{Guard, GuardSettings};
 pub use keys::Keys;
+pub use limits::Limits;
+pub use parts::LocalDriver;
 
 /// Where the configuration is read from unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/actor-volumes/config.toml";
@@ -35,8 +39,14 @@ pub const MAX_CSI_PATH: usize = 128;
 /// `/<32 hex>/pub/<16 hex>`, the longest path below the mount root.
 const BELOW_MOUNT_ROOT: usize = 1 + 32 + 5 + 16;
 
-/// The daemon's socket in `node.run_dir`.
+/// The control plane's socket in `node.run_dir`.
 const SOCKET: &str = "actor-volumes.sock";
+
+/// The node agent's socket there.
+const AGENT_SOCKET: &str = "agent.sock";
+
+/// The helper's socket in `node.run_dir`.
+const HELPER_SOCKET: &str = "helper.sock";
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,10 +66,15 @@ pub struct Config {
     pub keys: Keys,
     /// The CSI drivers.
     pub driver: Vec<Driver>,
+    /// The embedded CSI driver as a part of `serve`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_driver: Option<LocalDriver>,
     /// Drivers that register themselves.
     pub discovery: Discovery,
     /// Secrets of CSI calls.
     pub secrets: Secrets,
+    /// What comes in at most.
+    pub limits: Limits,
     /// Logs.
     pub log: Log,
     /// Metrics.
@@ -78,6 +93,8 @@ pub struct Node {
     pub run_dir: PathBuf,
     /// Where volumes are staged and published; outside `state_dir`.
     pub mount_root: PathBuf,
+    /// Users that may use the daemon's socket, beside root and the daemon's own.
+    pub allowed_uids: Vec<u32>,
     /// Pod namespaces whose unsigned annotations are believed.
     pub trusted_namespaces: Vec<DnsLabel>,
     /// How long a container scope outlives its last member, in milliseconds.
@@ -206,7 +223,11 @@ pub struct Log {
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     /// Where OpenMetrics text is served over HTTP, such as `127.0.0.1:9810`; none: nowhere.
+    /// In `serve` it is the node agent's.
     pub listen: Option<std::net::SocketAddr>,
+    /// The same of the control plane in `serve`; none: the port after that of `listen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_listen: Option<std::net::SocketAddr>,
 }
 
 fn default_call_timeout_s() -> u64 {
@@ -224,6 +245,7 @@ impl Default for Node {
             state_dir: "/var/lib/actor-volumes".into(),
             run_dir: "/run/actor-volumes".into(),
             mount_root: "/var/lib/actor-volumes-mounts".into(),
+            allowed_uids: Vec::new(),
             trusted_namespaces: Vec::new(),
             member_grace_ms: 30_000,
             sweep_interval_s: 10,
@@ -438,10 +460,12 @@ impl Config {
         self.control.check()?;
         self.keys.check()?;
         self.guard.check()?;
+        self.limits.check()?;
         if let Some(control) = &self.node.control {
             control.endpoint()?;
         }
         let mut names = std::collections::BTreeSet::new();
+        self.check_parts()?;
         for driver in &self.driver {
             if !names.insert(&driver.name) {
                 return Err(Error::invalid(format!(
@@ -452,11 +476,6 @@ impl Config {
             driver.check()?;
         }
         Ok(())
-    }
-
-    /// The socket of the control plane and node agent.
-    pub fn socket(&self) -> PathBuf {
-        self.node.run_dir.join(SOCKET)
     }
 
     /// A file with every key at its default.

@@ -148,7 +148,7 @@ pub struct Control {
 impl Control {
     /// Reads the records and goes on with what they say is under way.
     ///
-    /// `node` is the node of this process.
+    /// `node` is the node of this host.
     pub async fn open(
         store: Arc<dyn Store>,
         drivers: Arc<Registry>,
@@ -207,7 +207,7 @@ impl Control {
         self.tasks.wait().await;
     }
 
-    /// The node of this process.
+    /// The node of this host.
     pub fn node(&self) -> &NodeName {
         &self.node
     }

@@ -17,6 +17,8 @@ mod peer;
 mod registry;
 mod request;
 mod stats;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod told;
 
 pub use call::{CallError, Outcome};
 pub use capabilities::Capabilities;

@@ -12,7 +12,9 @@ pub use given::{Spec, SpecDevice, SpecMount, check_given, check_present, check_s
 
 use crate::{
     error::{Error, Result},
-    model::{ContainerView, DnsLabel, Grant, GrantDevice, GrantMount, GrantVolume, VolumeMode},
+    model::{
+        ContainerView, DnsLabel, Grant, GrantDevice, GrantMount, GrantVolume, SubPath, VolumeMode,
+    },
 };
 
 /// A bind mount that a container must have.
@@ -53,6 +55,8 @@ pub struct Needs {
 pub struct Shown {
     /// The published path.
     pub path: PathBuf,
+    /// Where directories of it are shown, which are not looked up below the path.
+    pub sub_paths: BTreeMap<SubPath, PathBuf>,
     /// The numbers, where it is a block device.
     pub device: Option<(u32, u32)>,
 }
@@ -77,12 +81,6 @@ pub fn needs(
         if let Some((_, hidden)) = own.iter().find(|(path, _)| path.starts_with(&destination)) {
             return Err(conflict(mount, hidden, container));
         }
-        if !mount.sub_path.is_empty() {
-            return Err(Error::unimplemented(format!(
-                "cannot mount a subPath of volume {} at {}: leave it out",
-                mount.volume, mount.mount_path
-            )));
-        }
         let (volume, shown) = find(grant, published, &mount.volume)?;
         if volume.volume_mode == VolumeMode::Block {
             return Err(wrong_kind(
@@ -92,7 +90,7 @@ pub fn needs(
         }
         let need = MountNeed {
             destination: mount.mount_path.clone(),
-            source: shown.path.clone(),
+            source: source(mount, shown)?,
             read_only: mount.read_only || volume.access_mode.is_read_only(),
         };
         mounts.push((destination, need));
@@ -126,6 +124,19 @@ pub fn needs(
     Ok(Needs {
         mounts: mounts.into_iter().map(|(_, need)| need).collect(),
         devices,
+    })
+}
+
+/// What is bound: the whole volume, or the directory as it is shown.
+fn source(mount: &GrantMount, shown: &Shown) -> Result<PathBuf> {
+    let Some(sub_path) = &mount.sub_path else {
+        return Ok(shown.path.clone());
+    };
+    shown.sub_paths.get(sub_path).cloned().ok_or_else(|| {
+        Error::internal(format!(
+            "cannot mount subPath {sub_path} of volume {} at {}: it is not shown",
+            mount.volume, mount.mount_path
+        ))
     })
 }
 

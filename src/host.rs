@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every system call, and the only room that may hold unsafe code.
 
+pub mod child;
 pub mod crash;
 pub mod device;
 pub mod durable;
@@ -13,4 +14,6 @@ pub mod mountinfo;
 pub mod place;
 pub mod process;
 pub mod reach;
+pub mod socket;
+pub mod sub_path;
 pub mod tree;

@@ -16,13 +16,14 @@
 //!                                 └───▶ node ◀─────┘───────┘
 //!                                       record, plan, worker, sweep
 //!                                         │            │
-//!                                      delivery       host
+//!                                      delivery       host ◀── helper
 //!                                     (pure: which    (syscalls,
 //!                                      mounts)         mount table)
 //! ```
 //!
-//! `keys` signs grants for the control plane, and says for the node agent who has
-//! signed them.
+//! The helper is a process of its own behind a socket: what enters a mounted
+//! volume, or mounts, is asked of it by the node agent. `keys` signs grants for the
+//! control plane, and says for the node agent who has signed them.
 //!
 //! Beside it stands the guard: started in runc's place, it reads by `oci` what is
 //! to be made, and asks the node agent by `rpc`.
@@ -59,6 +60,9 @@ pub mod cri;
 pub mod csi;
 pub mod delivery;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+pub mod helper;
 pub mod host;
 pub mod keys;
 pub mod link;

@@ -29,7 +29,7 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, transport::Server};
+use tonic::Status;
 
 use crate::{
     error::{Error, Result},
@@ -37,7 +37,7 @@ use crate::{
         controller_server::ControllerServer, identity_server::IdentityServer,
         node_server::NodeServer,
     },
-    transport,
+    transport::{Gate, Rules},
 };
 use store::Store;
 
@@ -69,9 +69,14 @@ pub async fn serve(options: Options, shutdown: CancellationToken) -> Result<()> 
         store: Arc::new(store),
         busy: Arc::default(),
     };
-    let incoming = transport::bind(&options.socket).await?;
+    let gate = Gate::new(Rules {
+        name: "local-driver",
+        ..Rules::default()
+    });
+    let incoming = gate.bind(&options.socket).await?;
     tracing::info!(socket = %options.socket.display(), root = %options.root.display(), name = %driver.name, "the local CSI driver serves");
-    let served = Server::builder()
+    let served = gate
+        .server()
         .add_service(IdentityServer::new(driver.clone()))
         .add_service(ControllerServer::new(driver.clone()))
         .add_service(NodeServer::new(driver))

@@ -6,6 +6,7 @@ mod grant;
 mod name;
 mod scope;
 mod secret_ref;
+mod sub_path;
 mod topology;
 mod view;
 
@@ -18,5 +19,6 @@ pub use name::{
 };
 pub use scope::{Scope, ScopeKey};
 pub use secret_ref::{SecretRef, SecretRefs, SecretUse};
+pub use sub_path::SubPath;
 pub use topology::{Topology, reaches};
 pub use view::{ContainerView, SandboxView, ViewMount};

@@ -22,6 +22,8 @@ pub mod ttrpc;
 
 pub use event::EventMask;
 pub use plugin::{Plugin, RuntimeInfo};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use session::answer_all;
 pub use session::{SessionConfig, Status, run, serve_one};
 
 use crate::proto::nri::{ContainerAdjustment, LinuxContainerAdjustment, LinuxDevice, Mount};

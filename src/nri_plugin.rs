@@ -148,7 +148,7 @@ fn events() -> EventMask {
         | EventMask::REMOVE_CONTAINER
 }
 
-fn sandbox_view(pod: PodSandbox) -> SandboxView {
+pub(crate) fn sandbox_view(pod: PodSandbox) -> SandboxView {
     SandboxView {
         id: pod.id,
         name: pod.name,
@@ -158,7 +158,7 @@ fn sandbox_view(pod: PodSandbox) -> SandboxView {
     }
 }
 
-fn container_view(container: Container) -> ContainerView {
+pub(crate) fn container_view(container: Container) -> ContainerView {
     ContainerView {
         id: container.id,
         sandbox: container.pod_sandbox_id,

@@ -10,4 +10,4 @@ mod spec;
 pub use command::{Command, Making};
 pub use question::{Question, question};
 pub use refusal::{refuse, write_log};
-pub use spec::{ContainerSpec, MAX_CONFIG_BYTES, of_status, read};
+pub use spec::{ContainerSpec, MAX_CONFIG_BYTES, of_status, parse, read};

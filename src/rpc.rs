@@ -5,10 +5,12 @@
 mod admin;
 mod agent;
 mod client;
+mod kind;
 pub mod line;
 mod status;
 
 pub use admin::AdminClient;
 pub use agent::{agent_status, check_container, set_draining};
 pub use client::{Client, Watch};
+pub use kind::kind_of;
 pub use status::{error_of, status_of};

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The composition root: the only place that knows all rooms.
 
+mod control;
 mod doctor;
+mod forward;
+mod gates;
 mod guard;
+mod helped;
 mod helper;
 mod key;
 mod launched;
@@ -12,6 +16,7 @@ mod parts;
 mod ports;
 mod serve;
 mod store;
+mod supervise;
 
 use std::process::ExitCode;
 
@@ -34,7 +39,7 @@ pub fn run() -> ExitCode {
         return guard::guard(&guard::Place::by_name());
     }
     let done = if launched::is_launched() {
-        daemon(launched::run()).map(|()| ExitCode::SUCCESS)
+        supervisor(launched::run()).map(|()| ExitCode::SUCCESS)
     } else {
         dispatch(Cli::parse())
     };
@@ -46,20 +51,27 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Serve(options) => {
             let config = Config::load(&options.config)?;
             telemetry::init(&config.log)?;
-            daemon(async {
-                let shutdown = parts::shutdown()?;
-                serve::serve(config, shutdown, Door::Dial).await
-            })?;
+            supervisor(async { serve::serve(&config, &options.config, parts::signals()?).await })?;
         }
         Command::Control(options) => {
             let config = Config::load(&options.config)?;
             telemetry::init(&config.log)?;
-            daemon(async { serve::control(config, parts::shutdown()?).await })?;
+            daemon(async {
+                let shutdown = parts::shutdown()?;
+                control::control(config, options.with_node, shutdown).await
+            })?;
         }
         Command::Node(cli::NodeCommand {
             verb: None,
             config,
+            launched: Some(connection),
+            ..
+        }) => daemon(launched::launched_node(connection, config))?,
+        Command::Node(cli::NodeCommand {
+            verb: None,
+            config,
             control,
+            launched: None,
         }) => {
             let config = Config::load(&config)?;
             telemetry::init(&config.log)?;
@@ -96,7 +108,11 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Key(command) => key::run(&command)?,
         Command::Store(command) => store::run(&command)?,
         Command::Runtime(options) => return Ok(guard::guard(&guard::Place::of(options))),
-        Command::Helper(what) => return Ok(helper::help(&what)),
+        Command::Helper(cli::Helper {
+            verb: Some(cli::Deed::Deed { mount_root }),
+            ..
+        }) => return helper::deed(&mount_root),
+        Command::Helper(options) => helper::serve(options)?,
         Command::Client(command) => {
             return runtime(Threads::One)?.block_on(cli::run_client(&cli.socket, command));
         }
@@ -111,6 +127,11 @@ fn daemon(work: impl Future<Output = Result<()>>) -> Result<()> {
     let done = runtime.block_on(work);
     runtime.shutdown_timeout(parts::END_WITHIN);
     done
+}
+
+/// Runs the parent of other processes to its end, in one thread.
+fn supervisor(work: impl Future<Output = Result<()>>) -> Result<()> {
+    runtime(Threads::One)?.block_on(work)
 }
 
 enum Threads {

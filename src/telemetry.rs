@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Logs and metrics.
 
+mod doors;
 mod http;
 mod metrics;
 mod population;
 mod usage;
 
+pub use doors::Doors;
 pub use http::serve;
 pub use metrics::Metrics;
 pub use population::Population;
@@ -17,7 +19,15 @@ use crate::{
     config::Log,
     error::{Error, Result},
 };
-use tracing_subscriber::{EnvFilter, fmt, fmt::writer::BoxMakeWriter};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt, filter_fn},
+    fmt,
+    fmt::writer::BoxMakeWriter,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// Starts logging, to standard error or the configured file. `ACTOR_VOLUMES_LOG`
 /// overrides the filter.
@@ -30,13 +40,31 @@ pub fn init(log: &Log) -> Result<()> {
         None => BoxMakeWriter::new(std::io::stderr),
         Some(path) => BoxMakeWriter::new(Arc::new(open(path)?)),
     };
-    let lines = fmt().with_env_filter(filter).with_writer(writer);
-    let set = if log.json {
-        lines.json().try_init()
+    let lines = fmt::layer().with_writer(writer);
+    let lines = if log.json {
+        lines.json().boxed()
     } else {
-        lines.with_ansi(false).try_init()
+        lines.with_ansi(false).boxed()
     };
-    set.map_err(|e| Error::internal(format!("cannot start logging: {e}")))
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter.and(filter_fn(is_safe))))
+        .try_init()
+        .map_err(|e| Error::internal(format!("cannot start logging: {e}")))
+}
+
+/// Whether a line may be written at all, whatever the filter says. What libraries
+/// print below `info` are headers and frames, and with them what is nobody's business:
+/// of them it is not known what it may hold, and so none of it is written.
+fn is_safe(line: &Metadata<'_>) -> bool {
+    *line.level() <= Level::INFO || is_of(line.target(), OURS)
+}
+
+/// What is written here starts with it.
+const OURS: &str = "actor_volumes";
+
+fn is_of(target: &str, name: &str) -> bool {
+    let rest = target.strip_prefix(name);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -49,4 +77,45 @@ fn open(path: &Path) -> Result<File> {
         .map_err(|e| {
             Error::invalid(format!("cannot open the log file {}", path.display())).with_source(e)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_filter_shows_what_libraries_print_of_their_frames() {
+        let written = Written::default();
+        let writer = written.clone();
+        let filter = EnvFilter::new("trace,h2=trace,hyper=debug");
+        let lines = fmt::layer().with_writer(move || writer.clone());
+        let lines = lines.with_filter(filter.and(filter_fn(is_safe)));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            tracing::trace!(target: "h2::codec::framed_write", "canary");
+            tracing::debug!(target: "hyper::proto", "canary");
+            tracing::debug!(target: "actor_volumes_x", "canary");
+            let span = tracing::debug_span!(target: "tonic", "call", body = "canary");
+            span.in_scope(|| tracing::trace!("ours"));
+            tracing::info!(target: "rustls", "theirs");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("ours") && text.contains("theirs"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+    }
 }

@@ -4,6 +4,8 @@
 //! their control plane.
 
 mod endpoint;
+mod gate;
+mod limits;
 mod server;
 mod tls;
 mod unix;
@@ -11,6 +13,8 @@ mod unix;
 use std::{
     error::Error as _,
     io,
+    net::SocketAddr,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -21,12 +25,27 @@ use tonic::transport::{Endpoint as Http, Uri};
 use tower::service_fn;
 
 pub use endpoint::{Address, Endpoint, TlsEndpoint, TlsFiles};
-pub use server::{Incoming, listen, names_of};
+pub use gate::{Gate, GateLayer, Held, Incoming, LocalIncoming, NamePattern, Peer, Rules};
+pub use limits::{Kind, Limits, Refused, Unwatched, Watcher};
+pub use server::names_of;
 pub use tls::{Fingerprint, fingerprint};
 pub use tonic::transport::Channel;
-pub use unix::{bind, connect};
+pub use unix::connect;
 
 use crate::error::Result;
+
+/// Listens on a unix socket of mode 0600 for root and this process's own user, with
+/// the limits that hold by default. For a server behind them, and for other rules,
+/// there is [`Gate`].
+pub async fn bind(socket: &Path) -> Result<LocalIncoming> {
+    Gate::new(Rules::default()).bind(socket).await
+}
+
+/// Listens on TCP for every certificate of the authority in the files, see
+/// [`Gate::listen`].
+pub async fn listen(address: SocketAddr, files: TlsFiles) -> Result<(SocketAddr, Incoming)> {
+    Gate::new(Rules::default()).listen(address, files).await
+}
 
 /// Connects within the time given, for one connection alone: once the server has
 /// hung up, every call fails with an error that [`was_not_sent`] knows. For
@@ -38,7 +57,7 @@ pub async fn connect_once(
     within: Duration,
 ) -> Result<(Channel, Option<Fingerprint>)> {
     match endpoint {
-        Endpoint::Unix(socket) => Ok((unix::open(socket, within, true).await?, None)),
+        Endpoint::Unix(socket) => Ok((unix::open(socket, within, true, None).await?, None)),
         Endpoint::Tls(tls) => {
             let (channel, fingerprint) = tls::connect_once(tls, within, None).await?;
             Ok((channel, Some(fingerprint)))
@@ -52,10 +71,38 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// The same for a connection that lasts: a dead peer is noticed, see [`KEEP_ALIVE`].
 pub async fn connect_lasting(
-    endpoint: &TlsEndpoint,
+    endpoint: &Endpoint,
     within: Duration,
-) -> Result<(Channel, Fingerprint)> {
-    tls::connect_once(endpoint, within, Some(KEEP_ALIVE)).await
+) -> Result<(Channel, Option<Fingerprint>)> {
+    match endpoint {
+        Endpoint::Unix(socket) => {
+            let channel = unix::open(socket, within, true, Some(KEEP_ALIVE)).await?;
+            Ok((channel, None))
+        }
+        Endpoint::Tls(tls) => {
+            let (channel, files) = tls::connect_once(tls, within, Some(KEEP_ALIVE)).await?;
+            Ok((channel, Some(files)))
+        }
+    }
+}
+
+/// What the TLS files of the endpoint hold now, where it has any.
+pub async fn fingerprint_of(endpoint: &Endpoint) -> Result<Option<Fingerprint>> {
+    match endpoint {
+        Endpoint::Unix(_) => Ok(None),
+        Endpoint::Tls(tls) => fingerprint(&tls.tls).await.map(Some),
+    }
+}
+
+/// With `keep_alive` a peer that is silent for that long, twice, is taken for dead.
+fn kept_alive(http: Http, keep_alive: Option<Duration>) -> Http {
+    match keep_alive {
+        Some(every) => http
+            .http2_keep_alive_interval(every)
+            .keep_alive_timeout(every)
+            .keep_alive_while_idle(true),
+        None => http,
+    }
 }
 
 /// Whether the call failed because the one connection of [`connect_once`] was

@@ -13,7 +13,7 @@ use std::{
 use actor_volumes::host::{
     enter::own,
     mount::{Binding, bind, bindings, is_mount_point, unmount},
-    mountinfo,
+    mountinfo::{self, Identity},
     tree::remove_tree,
 };
 
@@ -158,11 +158,11 @@ fn a_tree_is_not_removed_through_a_mount() {
     assert!(!place.path("target").exists());
 }
 
-/// The id of the topmost mount at this path.
-fn mount_id(path: &Path) -> u64 {
+/// What the topmost mount at this path shows.
+fn shown(path: &Path) -> Identity {
     let table = mountinfo::own().unwrap();
     let found = table.iter().rev().find(|m| m.mount_point == path);
-    found.unwrap().id
+    found.unwrap().identity.clone()
 }
 
 #[test]
@@ -172,27 +172,27 @@ fn only_the_root_of_the_very_mount_is_given_to_a_group_and_only_once() {
     let (source, target) = (place.path("source"), place.path("target"));
     fs::create_dir(source.join("inner")).unwrap();
     bind(&source, &target, false).unwrap();
-    let below = mount_id(&target);
-    assert!(own(&target, below, 4242).unwrap());
+    let below = shown(&target);
+    assert!(own(&target, &below, 4242).unwrap());
     let given = fs::metadata(&source).unwrap();
     assert_eq!((given.gid(), given.mode() & 0o2070), (4242, 0o2070));
     assert_eq!(fs::metadata(source.join("inner")).unwrap().gid(), 0);
-    assert!(!own(&target, below, 4242).unwrap());
+    assert!(!own(&target, &below, 4242).unwrap());
 
     // What is mounted over it is another mount, and a link leads nowhere.
     let other = place.path("other");
     bind(&other, &target, false).unwrap();
-    assert!(own(&target, below, 4243).is_err());
+    assert!(own(&target, &below, 4243).is_err());
     assert_eq!(fs::metadata(&other).unwrap().gid(), 0);
     unmount(&target).unwrap();
     let link = place.path("link");
     symlink(&target, &link).unwrap();
-    assert!(own(&link, below, 4243).is_err());
+    assert!(own(&link, &below, 4243).is_err());
     assert_eq!(fs::metadata(&source).unwrap().gid(), 4242);
     unmount(&target).unwrap();
 
     // Where nobody may write, no group needs to.
     bind(&source, &target, true).unwrap();
-    assert!(!own(&target, mount_id(&target), 4243).unwrap());
+    assert!(!own(&target, &shown(&target), 4243).unwrap());
     assert_eq!(fs::metadata(&source).unwrap().gid(), 4242);
 }

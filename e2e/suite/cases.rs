@@ -4,6 +4,7 @@
 mod annotations;
 mod attack_grants;
 mod breach;
+mod children;
 mod data;
 mod delete;
 mod doctor;
@@ -26,6 +27,7 @@ mod raw;
 mod restart;
 mod slow;
 mod storm;
+mod sub_path;
 mod warm;
 
 use std::{thread, time::Duration};
@@ -33,7 +35,7 @@ use std::{thread, time::Duration};
 use testkit::cri::{ContainerSpec, Pod};
 
 use crate::{
-    Case,
+    Case, canary,
     daemon::until,
     node::{NAMESPACE, Node, SOON},
 };
@@ -44,6 +46,7 @@ pub(crate) fn all() -> Vec<Case> {
         plain::cases(),
         data::cases(),
         group::cases(),
+        sub_path::cases(),
         breach::cases(),
         guard::cases(),
         guard_crun::cases(),
@@ -60,6 +63,7 @@ pub(crate) fn all() -> Vec<Case> {
         drain::cases(),
         restart::cases(),
         killed::cases(),
+        children::cases(),
         kubelet::cases(),
         late::cases(),
         launched::cases(),
@@ -90,8 +94,9 @@ pub(crate) fn prepare(node: &Node) {
         "storageclass",
         &format!(
             "apiVersion: storage.k8s.io/v1\nkind: StorageClass\n\
-             metadata:\n  name: fast\nprovisioner: {}\n",
-            driver.name()
+             metadata:\n  name: fast\nprovisioner: {}\n{}",
+            driver.name(),
+            canary::parameters()
         ),
     );
     node.apply("template", &template(SHARED, &[("", false)]));

@@ -6,7 +6,7 @@ use std::{fs, path::Path, process::Command, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
-    leaks,
+    canary, leaks,
     setup::{actor_volumes, setup, testkit},
 };
 
@@ -69,6 +69,7 @@ impl Driver {
                     .arg(dir.join(CONTROL))
                     .arg("--log")
                     .arg(dir.join(CALLS));
+                canary::expected(&mut command);
                 if self == Self::TestkitLoop {
                     command.args(["--backend", "loop", "--expand", "online", "--stats"]);
                 }

@@ -5,12 +5,14 @@
 #[path = "../../tests/nodes/authority.rs"]
 #[allow(clippy::unwrap_used)] // the file of a test
 mod authority;
+mod canary;
 mod cases;
 mod daemon;
 mod driver;
 mod kubelet;
 mod leaks;
 mod node;
+mod parts;
 mod setup;
 mod site;
 mod soak;

@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use testkit::cri::{Cri, Refusal};
 
 use crate::{
+    canary,
     daemon::{Daemon, until, until_true},
     driver::{self, Driver},
     leaks,
@@ -62,6 +63,7 @@ pub(crate) struct Node {
     driver: Option<Daemon>,
     serve: Option<Daemon>,
     pub(crate) pods: u32,
+    pub(crate) metrics_port: u16,
     /// The last to be dropped: the daemons are gone by then.
     _place: Place,
 }
@@ -113,6 +115,7 @@ impl Node {
             driver: None,
             serve: None,
             pods: 0,
+            metrics_port: canary::metrics_port(),
             _place: place,
         };
         if options.driver.is_some() {
@@ -129,13 +132,16 @@ impl Node {
             return;
         };
         let text = format!(
-            "[node]\nname = \"node-a\"\nstate_dir = \"{dir}/av\"\nrun_dir = \"{dir}/run\"\n\
+            "{secrets}[metrics]\nlisten = \"127.0.0.1:{port}\"\n\
+             [node]\nname = \"node-a\"\nstate_dir = \"{dir}/av\"\nrun_dir = \"{dir}/run\"\n\
              mount_root = \"{dir}/m\"\n\
              member_grace_ms = 1000\nsweep_interval_s = 1\n\
              [runtime]\nnri_socket = \"{nri}\"\ncri_socket = \"{dir}/c.sock\"\n\
-             [log]\nfilter = \"debug,h2=info,hyper=info,tower=info\"\n\
+             [log]\nfilter = \"trace\"\n\
              [[driver]]\nname = \"{name}\"\nendpoint = \"unix://{dir}/csi.sock\"\n",
             nri = nri_socket(&self.dir).display(),
+            secrets = canary::secrets(&self.dir),
+            port = self.metrics_port,
             name = driver.name(),
         );
         let text = guard_table() + &text;
@@ -236,7 +242,12 @@ impl Node {
         driver.signal(if frozen { Signal::STOP } else { Signal::CONT });
     }
 
-    /// The process of our daemon.
+    /// Our daemon, to be ended.
+    pub(crate) fn take_serve(&mut self) -> Daemon {
+        self.serve.take().expect("the daemon runs")
+    }
+
+    /// The process of our daemon: the parent of the others.
     pub(crate) fn serve_pid(&self) -> u32 {
         self.serve.as_ref().expect("the daemon runs").pid()
     }
@@ -301,6 +312,7 @@ impl Node {
 
     /// Removes all pods and actors, stops everything, and says what was left.
     pub(crate) fn finish(mut self) -> Vec<String> {
+        canary::interview(&self);
         let mut left = self.remove_everything();
         let mut stop = |daemon: Option<Daemon>, must_end_well: bool| {
             let Some(mut daemon) = daemon else { return };
@@ -319,6 +331,7 @@ impl Node {
         if self.containerd.terminate(SOON).is_none() {
             left.push("containerd did not end on SIGTERM".to_owned());
         }
+        left.extend(canary::found(&self.dir));
         left.extend(leaks::left_behind(&self.dir, &self.cgroup_parent));
         if !left.is_empty() {
             left.push(self.tails());
@@ -451,7 +464,7 @@ pub(crate) fn connect(dir: &Path) -> Cri {
     let logs = dir.join("logs/pods");
     until("containerd is ready", SOON, || {
         let cri = Cri::connect(&socket, &logs).ok()?;
-        cri.is_ready().then_some(cri)
+        cri.is_ready().then(|| canary::in_environment(cri))
     })
 }
 

@@ -7,6 +7,7 @@ use std::{fs, net::TcpListener, path::Path, time::Duration};
 
 use crate::{
     authority::Authority,
+    canary,
     daemon::{Daemon, until_true},
     driver,
     node::{Node, Options, SOON, guard_table, nri_socket},
@@ -51,6 +52,7 @@ impl<'n> Site<'n> {
                 .arg(format!("{name}={}", socket.display()));
         }
         command.arg("--root").arg(dir.join("backend"));
+        canary::expected(&mut command);
         let driver = Daemon::start("csi-driver", &mut command, &a.log("csi-driver"));
         until_true("the CSI driver has its sockets", SOON, || {
             dir.join("csi-controller.sock").exists() && b.dir.join("csi.sock").exists()
@@ -67,13 +69,14 @@ impl<'n> Site<'n> {
         let port = free_port();
         let at = dir.display();
         let config = format!(
-            "[node]\nname = \"control\"\nstate_dir = \"{at}/control\"\nrun_dir = \"{at}/run\"\n\
+            "{secrets}[log]\nfilter = \"trace\"\n[node]\nname = \"control\"\nstate_dir = \"{at}/control\"\nrun_dir = \"{at}/run\"\n\
              mount_root = \"{at}/no-mounts\"\n\
              [control]\nlisten = \"127.0.0.1:{port}\"\n\
              [control.tls]\nca = \"{at}/tls-control/ca.crt\"\n\
              cert = \"{at}/tls-control/tls.crt\"\nkey = \"{at}/tls-control/tls.key\"\n\
              [[driver]]\nname = \"{DRIVER}\"\n\
-             controller_endpoint = \"unix://{at}/csi-controller.sock\"\n"
+             controller_endpoint = \"unix://{at}/csi-controller.sock\"\n",
+            secrets = canary::secrets(&dir),
         );
         let file = dir.join("control.toml");
         fs::write(&file, config).expect("the node's directory takes files");
@@ -108,16 +111,17 @@ impl<'n> Site<'n> {
         let (host, name) = (self.host(number), ["node-a", "node-b"][number]);
         let (at, port) = (host.dir.display(), self.port);
         let config = format!(
-            "[node]\nname = \"{name}\"\nstate_dir = \"{at}/av\"\nrun_dir = \"{at}/agent\"\n\
+            "{secrets}[node]\nname = \"{name}\"\nstate_dir = \"{at}/av\"\nrun_dir = \"{at}/agent\"\n\
              mount_root = \"{at}/m\"\n\
              member_grace_ms = 1000\nsweep_interval_s = 1\n\
              [node.control]\nendpoint = \"https://127.0.0.1:{port}\"\n\
              [node.control.tls]\nca = \"{at}/tls/ca.crt\"\ncert = \"{at}/tls/tls.crt\"\n\
              key = \"{at}/tls/tls.key\"\nserver_name = \"{CONTROL}\"\n\
              [runtime]\nnri_socket = \"{nri}\"\ncri_socket = \"{at}/c.sock\"\n\
-             [log]\nfilter = \"debug,h2=info,hyper=info,tower=info\"\n\
+             [log]\nfilter = \"trace\"\n\
              [[driver]]\nname = \"{DRIVER}\"\nendpoint = \"unix://{at}/csi.sock\"\n",
             nri = nri_socket(&host.dir).display(),
+            secrets = canary::secrets(&host.dir),
         );
         let file = host.dir.join("agent.toml");
         fs::write(&file, config).expect("the node's directory takes files");

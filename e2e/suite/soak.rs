@@ -113,7 +113,7 @@ fn soak(node: &mut Node) {
             node.kill_serve();
             node.start_serve();
             chaos.spare_serve();
-            growth.begin(node.serve_pid());
+            growth.begin(node.serve_pids());
         }
         if Instant::now() >= next {
             next = Instant::now() + chaos.strike(node);

@@ -7,6 +7,7 @@ use std::{fs, path::Path, process::Command, time::Duration};
 use testkit::cri::{Annotations, ContainerSpec, Output, Pod, PodSpec};
 
 use crate::{
+    canary,
     daemon::until,
     driver,
     node::{NAMESPACE, Node, PATIENCE, SOON, is_retryable},
@@ -23,6 +24,8 @@ pub(crate) fn av(dir: &Path, arguments: &[&str]) -> Result<String, String> {
         .output()
         .expect("our binary runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let what = arguments.join(" ");
+    canary::said(dir, &what, &[&output.stdout[..], &output.stderr].concat());
     if output.status.success() {
         Ok(text(&output.stdout))
     } else {

@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Any bytes on a stream of the multiplexer are read without a panic.
+//! What it does stands in src/fuzz.
 #![no_main]
 
-use actor_volumes::nri::ttrpc;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    let _ = ttrpc::decode(bytes);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| actor_volumes::fuzz::run("nri_ttrpc", bytes));

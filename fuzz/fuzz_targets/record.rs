@@ -1,12 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A record that is read is written as the same record.
+//! What it does stands in src/fuzz.
 #![no_main]
 
-use actor_volumes::node::VolumeRecord;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    if let Ok(record) = VolumeRecord::decode(bytes) {
-        assert_eq!(VolumeRecord::decode(&record.encode()).ok(), Some(record));
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| actor_volumes::fuzz::run("record", bytes));

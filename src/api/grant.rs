@@ -202,9 +202,6 @@ fn check_places(grant: &Grant) -> Result<()> {
         }
         users.push(place.container);
     }
-    if let Some(index) = grant.mounts.iter().position(|m| !m.sub_path.is_empty()) {
-        return Err(unsupported("subPath").context(format_args!("mounts[{index}]")));
-    }
     match grant.volumes.iter().find(|v| !placed.contains(&v.name)) {
         None => Ok(()),
         Some(v) => Err(Error::invalid(match v.volume_mode {
@@ -256,12 +253,6 @@ impl fmt::Display for Place<'_> {
 /// Whether two places may meet in one container; no name stands for every name.
 fn overlap(one: Option<&DnsLabel>, other: Option<&DnsLabel>) -> bool {
     one.is_none() || other.is_none() || one == other
-}
-
-fn unsupported(what: &str) -> Error {
-    Error::invalid(format!(
-        "{what} is not supported by this version of actor-volumes"
-    ))
 }
 
 /// Checks that this sandbox on this node may present the grant.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{Problems, quantity::Quantity, tree, walk::Field};
 use crate::{
     error::{Error, Result},
-    model::{AccessMode, DnsLabel, GrantDevice, GrantMount, ReclaimPolicy, VolumeMode},
+    model::{AccessMode, DnsLabel, GrantDevice, GrantMount, ReclaimPolicy, SubPath, VolumeMode},
 };
 
 /// The `apiVersion` that we write, and accept.
@@ -81,6 +81,9 @@ pub struct TemplateMount {
     /// Whether writes are refused.
     #[serde(default)]
     pub read_only: bool,
+    /// The directory of the volume that is mounted; none: its root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_path: Option<SubPath>,
 }
 
 /// A raw block device of a container.
@@ -147,7 +150,7 @@ impl Template {
                     volume: mount.volume.clone(),
                     mount_path: mount.mount_path.clone(),
                     read_only: mount.read_only,
-                    sub_path: String::new(),
+                    sub_path: mount.sub_path.clone(),
                 })
             })
             .collect())

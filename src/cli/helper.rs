@@ -1,30 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `actor-volumes helper`: what enters a mounted volume. The node agent starts it
-//! as a process of its own, and kills it when it takes too long.
+//! `actor-volumes helper`: what enters mounted volumes, behind a socket.
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-/// What the helper does.
+use crate::config;
+
+/// `helper`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Helper {
+    /// What one process does; none: serve.
+    #[command(subcommand)]
+    pub verb: Option<Deed>,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// The socket to serve on, instead of a configuration.
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "mount_root",
+        conflicts_with = "config"
+    )]
+    pub socket: Option<PathBuf>,
+    /// Where volumes are published, instead of a configuration.
+    #[arg(long, value_name = "DIR", requires = "socket")]
+    pub mount_root: Option<PathBuf>,
+    /// End when standard input does: with whoever started it.
+    #[arg(long)]
+    pub until_eof: bool,
+}
+
+/// The process of one deed, started by the server alone.
 #[derive(Debug, Subcommand)]
-pub enum Helper {
-    /// Give the root directory of a mount to a group; nothing below it.
-    Own {
-        /// The mount point.
+pub enum Deed {
+    /// Do what standard input says.
+    #[command(hide = true)]
+    Deed {
+        /// Where volumes are published.
         #[arg(long)]
-        path: PathBuf,
-        /// The id of the mount that must be there.
-        #[arg(long)]
-        mount: u64,
-        /// The numeric group.
-        #[arg(long)]
-        gid: u32,
-    },
-    /// Say whether the root of a mount answers.
-    Probe {
-        /// The mount point.
-        #[arg(long)]
-        path: PathBuf,
+        mount_root: PathBuf,
     },
 }

@@ -23,9 +23,13 @@ pub struct NodeCommand {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     pub config: PathBuf,
-    /// The control plane, instead of node.control.endpoint: https://host:port
+    /// The control plane, instead of node.control.endpoint: https://host:port,
+    /// or unix://<socket> on its own host
     #[arg(long, value_name = "URL")]
     pub control: Option<String>,
+    /// The runtime has started us, and this descriptor is its connection.
+    #[arg(long, hide = true, value_name = "FD")]
+    pub launched: Option<i32>,
 }
 
 /// Verbs of nodes.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::Tls;
 use crate::{
     error::{Error, Result},
-    transport::{Address, TlsEndpoint, TlsFiles},
+    transport::{Address, Endpoint, NamePattern, TlsEndpoint, TlsFiles},
 };
 
 /// The control plane, for nodes elsewhere.
@@ -34,13 +34,17 @@ pub struct ServerTls {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// Names of nodes that may connect, `*` standing for any letters; none: every
+    /// certificate of the authorities.
+    #[serde(default)]
+    pub allowed_names: Vec<String>,
 }
 
 /// Where the control plane of a node is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeControl {
-    /// `https://host:port`
+    /// `https://host:port`, or `unix://<socket>` of a control plane on this host.
     pub endpoint: String,
     /// Files of mutual TLS; the certificate has the node's name as a DNS name.
     pub tls: Option<Tls>,
@@ -66,8 +70,21 @@ impl Control {
             None => Err(Error::invalid(
                 "control.listen needs a [control.tls] table with ca, cert and key: nodes are told secrets of drivers, so plain TCP is refused",
             )),
-            Some(tls) => absolute("control.tls", [&tls.ca, &tls.cert, &tls.key]),
+            Some(tls) => {
+                self.allowed_names()?;
+                absolute("control.tls", [&tls.ca, &tls.cert, &tls.key])
+            }
         }
+    }
+
+    /// The nodes that may connect; none: every one with a certificate.
+    pub fn allowed_names(&self) -> Result<Vec<NamePattern>> {
+        let names = self.tls.iter().flat_map(|tls| &tls.allowed_names);
+        let read = |name: &String| name.parse();
+        names
+            .map(read)
+            .collect::<Result<_>>()
+            .map_err(|e| e.context("control.tls.allowed_names"))
     }
 
     /// The files, where it listens at all.
@@ -84,15 +101,15 @@ impl Control {
 
 impl NodeControl {
     /// The endpoint with its files.
-    pub fn endpoint(&self) -> Result<TlsEndpoint> {
+    pub fn endpoint(&self) -> Result<Endpoint> {
         let key = "node.control.endpoint";
         let (host, port) = match self.endpoint.parse().map_err(|e: Error| e.context(key))? {
             Address::Tcp(host, port) => (host, port),
+            Address::Unix(socket) if self.tls.is_none() => return Ok(Endpoint::Unix(socket)),
             Address::Unix(_) => {
-                return Err(Error::invalid(format!(
-                    "{key} must be https://host:port, not {:?}: on the control plane's own host, run `actor-volumes serve`",
-                    self.endpoint
-                )));
+                return Err(Error::invalid(
+                    "node.control: a unix socket has no tls: leave it out",
+                ));
             }
         };
         let tls = self.tls.as_ref().ok_or_else(|| {
@@ -101,7 +118,7 @@ impl NodeControl {
             )
         })?;
         absolute("node.control.tls", [&tls.ca, &tls.cert, &tls.key])?;
-        Ok(TlsEndpoint {
+        Ok(Endpoint::Tls(TlsEndpoint {
             host,
             port,
             tls: TlsFiles {
@@ -110,7 +127,7 @@ impl NodeControl {
                 key: tls.key.clone(),
                 server_name: tls.server_name.clone(),
             },
-        })
+        }))
     }
 }
 
@@ -147,14 +164,32 @@ mod tests {
     }
 
     #[test]
-    fn a_node_finds_its_control_plane_over_tls_alone() {
+    fn the_nodes_that_may_connect_are_named_or_all() {
+        let tls = format!("[control]\nlisten = \"0.0.0.0:1\"\n[control.tls]\n{FILES}");
+        let all = Config::parse(&tls).unwrap().control;
+        assert!(all.allowed_names().unwrap().is_empty());
+        let some = Config::parse(&format!("{tls}allowed_names = [\"node-*\"]\n")).unwrap();
+        let [pattern] = &some.control.allowed_names().unwrap()[..] else {
+            panic!("one pattern");
+        };
+        assert!(pattern.matches("node-7") && !pattern.matches("x"));
+        let bad = refused(&format!("{tls}allowed_names = [\"a b\"]\n"));
+        assert!(bad.contains("control.tls.allowed_names"), "{bad}");
+    }
+
+    #[test]
+    fn a_node_finds_its_control_plane_over_tls_or_by_a_socket_of_its_host() {
         let node = "[node.control]\nendpoint = \"https://control:7443\"\n";
         assert!(refused(node).contains("plain TCP is refused"));
         let config = Config::parse(&format!("{node}[node.control.tls]\n{FILES}")).unwrap();
         let endpoint = config.node.control.unwrap().endpoint().unwrap();
-        assert_eq!((endpoint.host.as_str(), endpoint.port), ("control", 7443));
-        let socket = node.replace("https://control:7443", "/x.sock");
-        assert!(refused(&socket).contains("serve"));
+        assert_eq!(endpoint.to_string(), "tcp://control:7443");
+        let socket = node.replace("https://control:7443", "unix:///x.sock");
+        let config = Config::parse(&socket).unwrap();
+        let endpoint = config.node.control.unwrap().endpoint().unwrap();
+        assert_eq!(endpoint.to_string(), "unix:///x.sock");
+        let both = format!("{socket}[node.control.tls]\n{FILES}");
+        assert!(refused(&both).contains("leave it out"));
         let relative = format!("{node}[node.control.tls]\n{}", FILES.replace("/c/ca", "ca"));
         assert!(refused(&relative).contains("absolute"));
     }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Node, SOCKET};
+use super::{AGENT_SOCKET, Node, SOCKET};
 use crate::error::{Error, Result};
 
 /// What stands in the OCI runtime's place.
@@ -62,6 +62,9 @@ pub struct GuardSettings {
     pub runtime: PathBuf,
     /// The node agent's socket.
     pub socket: PathBuf,
+    /// Where it is instead as long as that is not there: a daemon that was started
+    /// before it had one of its own.
+    pub older_socket: Option<PathBuf>,
     /// How long the node agent may take to answer.
     pub deadline: Duration,
 }
@@ -126,7 +129,14 @@ impl GuardSettings {
         let run_dir = part.node.run_dir.unwrap_or_else(|| Node::default().run_dir);
         Self {
             runtime: part.guard.runtime.unwrap_or(runtime),
-            socket: part.guard.socket.unwrap_or_else(|| run_dir.join(SOCKET)),
+            older_socket: match part.guard.socket {
+                Some(_) => None,
+                None => Some(run_dir.join(SOCKET)),
+            },
+            socket: part
+                .guard
+                .socket
+                .unwrap_or_else(|| run_dir.join(AGENT_SOCKET)),
             deadline: Duration::from_millis(part.guard.deadline_ms.unwrap_or(deadline_ms)),
         }
     }
@@ -142,7 +152,9 @@ mod tests {
         assert!(Config::parse(text).is_err());
         let settings = GuardSettings::parse(text).unwrap();
         assert_eq!(settings.runtime, Path::new("crun"));
-        assert_eq!(settings.socket, Path::new("/r/actor-volumes.sock"));
+        assert_eq!(settings.socket, Path::new("/r/agent.sock"));
+        let older = settings.older_socket.unwrap();
+        assert_eq!(older, Path::new("/r/actor-volumes.sock"));
         assert_eq!(settings.deadline, Duration::from_millis(7));
     }
 
@@ -151,7 +163,7 @@ mod tests {
         let settings = GuardSettings::load(Path::new("/nothing/is/here.toml")).unwrap();
         let config = Config::default();
         assert_eq!(settings.runtime, config.guard.runtime);
-        assert_eq!(settings.socket, config.socket());
+        assert_eq!(settings.socket, config.agent_socket());
         assert_eq!(settings.deadline.as_millis(), 5000);
         assert!(GuardSettings::parse("[guard").is_err());
     }

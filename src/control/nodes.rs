@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Many nodes behind one [`NodePort`]: the one of this process, and those that
-//! have dialled in. A node that is away is answered for at once.
+//! Many nodes behind one [`NodePort`]: all dial in, the one of this host as well. A
+//! node that is away is answered for at once.
 
 mod admin;
 mod line;
@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use self::line::Line;
-use super::{NodePort, store::Store};
+use super::store::Store;
 use crate::{
     error::{Error, Result},
     model::{ActorRef, Grant, NodeName, VolumeKey},
@@ -43,9 +43,12 @@ pub trait NodeWatcher: Send + Sync {
 /// The nodes of a control plane.
 pub struct Nodes {
     store: Arc<dyn Store>,
-    local: Option<(NodeName, Arc<dyn NodePort>)>,
+    /// The node of this host, which comes by the unix socket alone.
+    here: Option<NodeName>,
     watcher: Arc<dyn NodeWatcher>,
     book: Mutex<Book>,
+    /// Counts the changes of who is connected.
+    changes: watch::Sender<u64>,
     /// Held while the record of a node changes, and while that is judged on.
     writing: tokio::sync::Mutex<()>,
 }
@@ -86,16 +89,14 @@ enum Standing {
 }
 
 impl Nodes {
-    /// Reads what is known of nodes. `local` is the one of this process.
+    /// Reads what is known of nodes. `here` is the one of this host, where there is one.
     pub async fn open(
         store: Arc<dyn Store>,
-        local: Option<(NodeName, Arc<dyn NodePort>)>,
+        here: Option<NodeName>,
         watcher: Arc<dyn NodeWatcher>,
     ) -> Result<Arc<Self>> {
         let read = store.clone();
-        let mut records = blocking(move || record::load(&*read)).await?;
-        // It may have dialled in, before it had a control plane of its own.
-        records.retain(|r| local.as_ref().is_none_or(|(name, _)| r.name != *name));
+        let records = blocking(move || record::load(&*read)).await?;
         let entries = records.into_iter().map(|record| {
             let entry = Entry {
                 since: record.last_seen,
@@ -109,9 +110,10 @@ impl Nodes {
         };
         let nodes = Self {
             store,
-            local,
+            here,
             watcher,
             book: Mutex::new(book),
+            changes: watch::Sender::default(),
             writing: tokio::sync::Mutex::default(),
         };
         nodes.tell(&nodes.book());
@@ -123,19 +125,34 @@ impl Nodes {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn local(&self, node: &NodeName) -> Option<&Arc<dyn NodePort>> {
-        let (name, port) = self.local.as_ref()?;
-        (name == node).then_some(port)
+    fn is_here(&self, node: &NodeName) -> bool {
+        self.here.as_ref() == Some(node)
+    }
+
+    fn unknown(&self, node: &NodeName) -> Error {
+        Error::unavailable(if self.is_here(node) {
+            starting(node)
+        } else {
+            format!("node {node} has never been connected: start `actor-volumes node` there")
+        })
+    }
+
+    /// What is wrong with the node, and what to do; empty: nothing.
+    fn message(&self, entry: &Entry) -> String {
+        match entry.state() {
+            "Away" if self.is_here(&entry.record.name) => starting(&entry.record.name),
+            _ => entry.message(),
+        }
     }
 
     /// The connection of a node that may be asked.
     fn line(&self, node: &NodeName) -> Result<Arc<Line>> {
         let book = self.book();
-        let entry = book.nodes.get(node).ok_or_else(|| unknown(node))?;
+        let entry = book.nodes.get(node).ok_or_else(|| self.unknown(node))?;
         match (&entry.line, entry.standing) {
             (Some(line), Standing::Ready | Standing::Returning) => Ok(line.clone()),
             (Some(_), Standing::Unconfirmed) => Err(Error::unavailable(unconfirmed(node))),
-            (None, _) => Err(Error::unavailable(away(entry))),
+            (None, _) => Err(Error::unavailable(self.message(entry))),
         }
     }
 
@@ -144,11 +161,9 @@ impl Nodes {
         for entry in book.nodes.values() {
             *states.entry(entry.state()).or_default() += 1;
         }
-        if self.local.is_some() {
-            *states.entry("Ready").or_default() += 1;
-        }
         let doubles = book.nodes.values().map(|e| e.doubles.len()).sum();
         self.watcher.changed(&states, doubles);
+        self.changes.send_modify(|n| *n = n.wrapping_add(1));
     }
 
     /// Writes the record of a node, then changes what is known of it.
@@ -290,10 +305,10 @@ fn text(grant: &Grant) -> Option<String> {
     serde_json::to_string(grant).ok()
 }
 
-fn unknown(node: &NodeName) -> Error {
-    Error::unavailable(format!(
-        "node {node} has never been connected: start `actor-volumes node` there"
-    ))
+fn starting(node: &NodeName) -> String {
+    format!(
+        "the node agent of this host, {node}, is not connected: it is waited for; where it does not come, see the log"
+    )
 }
 
 fn away(entry: &Entry) -> String {

@@ -53,13 +53,13 @@ pub trait NodePort: Send + Sync {
     }
 
     /// What the driver said of the node there (NodeGetInfo). None: it is the node
-    /// of this process, whose driver can be asked here.
+    /// of this host, whose driver can be asked here.
     async fn node_info(&self, _: &NodeName, _: &DriverName) -> Result<Option<NodeInfo>> {
         Ok(None)
     }
 
     /// Whether an actor may be resumed on that node, which is not the one of this
-    /// process. From memory, at once.
+    /// host. From memory, at once.
     fn admits(&self, node: &NodeName) -> Result<()> {
         Err(Error::precondition(format!(
             "node {node} is not served here"
@@ -76,6 +76,12 @@ pub trait NodePort: Send + Sync {
 
     /// The current word on an actor has changed; none: it is not resumed.
     fn word(&self, _: &ActorRef, _: Option<&Grant>) {}
+
+    /// Resolves when that node, if it is the one of this host, knows the word so far.
+    /// Whoever waits has a deadline.
+    async fn told(&self, _: &NodeName) -> Result<()> {
+        Ok(())
+    }
 }
 
 fn unable(node: &NodeName, what: &str) -> Error {

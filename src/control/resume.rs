@@ -26,6 +26,9 @@ use crate::{
     model::{ActorRef, Audience, DnsLabel, Grant, NodeName},
 };
 
+/// A node that is there has this long to take in a grant, also at the end of a wait.
+const TOLD_AT_LEAST: Duration = Duration::from_secs(1);
+
 /// Where and for whom an actor is resumed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResumeOptions {
@@ -103,7 +106,25 @@ impl Control {
             }
         };
         let left = end.saturating_duration_since(Instant::now());
-        wait_for_grant(&cell, &placement, left).await
+        let granted = wait_for_grant(&cell, &placement, left).await?;
+        self.wait_for_node(&placement.node, end).await?;
+        Ok(granted)
+    }
+
+    /// A pod may be started as soon as the verb answers: the node knows the grant then.
+    async fn wait_for_node(&self, node: &NodeName, end: Instant) -> Result<()> {
+        let told = self.nodes.told(node);
+        let left = end.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left.max(TOLD_AT_LEAST), told).await {
+            Ok(told) => told,
+            Err(_) => {
+                let why = self.nodes.admits(node).err();
+                let why = why.map_or("it does not answer".into(), |e| e.full_message());
+                Err(Error::unavailable(format!(
+                    "the actor is resumed, and its node does not know it yet: {why}: ask again"
+                )))
+            }
+        }
     }
 
     /// Moves the actor to the newest revision and resumes it, in one batch.

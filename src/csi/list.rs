@@ -72,7 +72,7 @@ impl Driver {
     }
 }
 
-fn listed(entry: wire::list_volumes_response::Entry, tells_nodes: bool) -> ListedVolume {
+pub(super) fn listed(entry: wire::list_volumes_response::Entry, tells_nodes: bool) -> ListedVolume {
     let volume = entry.volume.unwrap_or_default();
     let status = entry.status.unwrap_or_default();
     ListedVolume {

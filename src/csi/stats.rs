@@ -37,7 +37,7 @@ impl Driver {
     }
 }
 
-fn read(answer: wire::NodeGetVolumeStatsResponse) -> VolumeStats {
+pub(super) fn read(answer: wire::NodeGetVolumeStatsResponse) -> VolumeStats {
     let of = |unit: Unit| {
         let usage = answer.usage.iter().find(|u| u.unit() == unit)?;
         let number = |n: i64| u64::try_from(n).unwrap_or_default();

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::{DeviceNeed, MountNeed, Needs, applying, clash, clean, devices_for};
 use crate::{
     error::{Error, Result},
-    model::{Grant, GrantVolume},
+    model::{Grant, GrantVolume, SubPath},
 };
 
 /// What of a container's OCI spec has to do with volumes.
@@ -100,11 +100,11 @@ pub fn check_given(needs: &Needs, spec: &Spec) -> Result<()> {
 }
 
 /// Checks that the spec has the mounts of a container of this name as they would be
-/// where `at` says that its volumes are, and something at the place of each device.
+/// where `at` says that its volumes, or directories of them, are, and something at the place of each device.
 pub fn check_shown(
     grant: &Grant,
     container: &str,
-    at: impl Fn(&GrantVolume) -> PathBuf,
+    at: impl Fn(&GrantVolume, Option<&SubPath>) -> PathBuf,
     spec: &Spec,
 ) -> Result<()> {
     check_present(grant, container, spec)?;
@@ -114,7 +114,7 @@ pub fn check_shown(
         let volume = volume.ok_or_else(|| missing(&mount.mount_path))?;
         mounts.push(MountNeed {
             destination: mount.mount_path.clone(),
-            source: at(volume),
+            source: at(volume, mount.sub_path.as_ref()),
             read_only: mount.read_only || volume.access_mode.is_read_only(),
         });
     }

@@ -48,7 +48,7 @@ fn grant(mounts: &[(Option<&str>, &str, &str)]) -> Grant {
                 volume: label(volume),
                 mount_path: (*path).into(),
                 read_only: false,
-                sub_path: String::new(),
+                sub_path: None,
             })
             .collect(),
         devices: Vec::new(),
@@ -58,7 +58,13 @@ fn grant(mounts: &[(Option<&str>, &str, &str)]) -> Grant {
 fn published() -> BTreeMap<DnsLabel, Shown> {
     let shown = |volume: &str, device| {
         let path = PathBuf::from(format!("/pub/{volume}"));
-        (label(volume), Shown { path, device })
+        let sub_paths = [("x".parse().unwrap(), format!("/sub/{volume}/x").into())].into();
+        let shown = Shown {
+            path,
+            sub_paths,
+            device,
+        };
+        (label(volume), shown)
     };
     [
         shown("v1", None),
@@ -200,10 +206,15 @@ fn a_volume_that_is_not_published_is_never_left_out() {
 
 #[test]
 fn a_sub_path_is_never_taken_for_the_whole_volume() {
-    let mut grant = grant(&[(None, "v1", "/data")]);
-    grant.mounts[0].sub_path = "x".into();
+    let mut grant = grant(&[(None, "v1", "/data"), (None, "v1", "/whole")]);
+    grant.mounts[0].sub_path = Some("x".parse().unwrap());
+    let given = needs(&grant, &published(), &container("a", &[])).unwrap();
+    let sources = given.mounts.iter().map(|m| m.source.as_path());
+    assert!(sources.eq([Path::new("/sub/v1/x"), Path::new("/pub/v1")]));
+    grant.mounts[0].sub_path = Some("y".parse().unwrap());
     let error = needs(&grant, &published(), &container("a", &[])).unwrap_err();
-    assert_eq!(error.kind(), Kind::Unimplemented);
+    assert_eq!(error.kind(), Kind::Internal);
+    assert!(error.to_string().contains("subPath y"), "{error}");
 }
 
 #[test]

@@ -58,6 +58,12 @@ points! {
     PublishAnswered => "publish-answered",
     /// NodePublishVolume
     PublishRecorded => "publish-recorded",
+    /// The helper shows directories of the volume
+    SubPathIntended => "sub-path-intended",
+    /// The helper shows directories of the volume
+    SubPathAnswered => "sub-path-answered",
+    /// They are taken away again, which is begun with the unpublishing
+    SubPathHidden => "sub-path-hidden",
     /// NodeUnpublishVolume
     UnpublishIntended => "unpublish-intended",
     /// NodeUnpublishVolume
@@ -121,6 +127,22 @@ pub fn hit(point: CrashPoint) {
     chosen::hit(point);
 }
 
+/// A part of this daemon has ended. Where it died at a point the whole dies, as if its
+/// machine had; not where `ACTOR_VOLUMES_CRASH_ALONE` is set.
+#[cfg(not(feature = "crash-points"))]
+#[inline]
+pub fn dies_too(_: std::process::ExitStatus) {}
+
+/// A part of this daemon has ended. Where it died at a point the whole dies, as if its
+/// machine had; not where `ACTOR_VOLUMES_CRASH_ALONE` is set.
+#[cfg(feature = "crash-points")]
+pub fn dies_too(status: std::process::ExitStatus) {
+    use std::os::unix::process::ExitStatusExt;
+    if status.signal() == Some(rustix::process::Signal::ABORT.as_raw()) && !chosen::alone() {
+        std::process::abort();
+    }
+}
+
 #[cfg(feature = "crash-points")]
 mod chosen {
     use std::{
@@ -164,8 +186,17 @@ mod chosen {
         if let Some(Ok(name)) = chosen
             && (name == point.name() || name.parse() == Ok(count))
         {
+            if alone() {
+                // Started again, it goes on.
+                let _ = CHOSEN.at.as_ref().map(std::fs::remove_file);
+            }
             std::process::abort();
         }
+    }
+
+    /// Whether a part dies alone.
+    pub(super) fn alone() -> bool {
+        std::env::var_os("ACTOR_VOLUMES_CRASH_ALONE").is_some()
     }
 }
 

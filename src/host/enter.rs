@@ -2,14 +2,17 @@
 //! What enters a mounted volume, and may therefore hang for ever: only for the
 //! helper, a process of its own that can be killed.
 
-use std::{io, path::Path};
+use std::{io, os::fd::OwnedFd, path::Path};
 
 use rustix::{
     fs::{AtFlags, CWD, Gid, Mode, OFlags, StatxAttributes, StatxFlags},
     io::Errno,
 };
 
-use super::mount::stat_mount;
+use super::{
+    mount::stat_mount,
+    mountinfo::{self, Identity},
+};
 
 /// What a group needs of a directory in which it is to work: rwx, and that new
 /// files are of the group too.
@@ -28,21 +31,10 @@ pub fn probe(path: &Path) -> io::Result<()> {
 /// Gives the root directory of the mount at this path to the group: its group
 /// and mode alone, nothing below it. Gives whether anything was to be done.
 ///
-/// Works by descriptor, on the root of the mount with this id and on nothing
+/// Works by descriptor, on the root of a mount that shows this and on nothing
 /// else, whatever happens to the path meanwhile.
-pub fn own(path: &Path, mount: u64, gid: u32) -> io::Result<bool> {
-    let place = rustix::fs::open(
-        path,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let found = stat_mount(&place, Path::new(""))?;
-    let is_root = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
-    if !is_root || found.stx_mnt_id != mount {
-        return Err(io::Error::other(
-            "another mount, or none, is there than the one that was published",
-        ));
-    }
+pub fn own(path: &Path, shows: &Identity, gid: u32) -> io::Result<bool> {
+    let place = root(path, shows)?;
     // `.` leads to the very directory of the descriptor, across no mount.
     let dir = rustix::fs::openat(
         &place,
@@ -63,6 +55,25 @@ pub fn own(path: &Path, mount: u64, gid: u32) -> io::Result<bool> {
         Err(Errno::ROFS) => Ok(false),
         Err(e) => Err(e.into()),
     }
+}
+
+/// The root of the mount at this path, which must show this.
+pub(super) fn root(path: &Path, shows: &Identity) -> io::Result<OwnedFd> {
+    let root = rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let found = stat_mount(&root, Path::new(""))?;
+    let is_root = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+    // Its id says nothing to whoever asks from another mount namespace.
+    let same = |m: &mountinfo::Mount| m.id == found.stx_mnt_id && m.identity == *shows;
+    if !is_root || !mountinfo::own()?.iter().any(same) {
+        return Err(io::Error::other(
+            "another mount, or none, is there than the one that was published",
+        ));
+    }
+    Ok(root)
 }
 
 /// Whether this errno says that the mount is there and the file system behind it
@@ -87,8 +98,10 @@ mod tests {
     fn a_directory_that_is_no_mount_is_never_changed() {
         let dir = tempfile::tempdir().unwrap();
         let before = std::fs::metadata(dir.path()).unwrap();
-        let id = stat_mount(CWD, dir.path()).unwrap().stx_mnt_id;
-        let refused = own(dir.path(), id, 1000).unwrap_err();
+        let table = mountinfo::own().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        let home = mountinfo::home(&table, &real).unwrap();
+        let refused = own(dir.path(), &home.identity, 1000).unwrap_err();
         assert!(refused.to_string().contains("another mount"), "{refused}");
         let after = std::fs::metadata(dir.path()).unwrap();
         assert_eq!(after.permissions(), before.permissions());

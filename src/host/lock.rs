@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One daemon at a time on a directory. The kernel lets go of the lock when the
+//! One daemon of a kind at a time on a directory. The kernel lets go of the lock when the
 //! process ends, however it ends.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-/// The directory is this process's own until it is dropped.
+/// What was locked is this process's until it is dropped.
 #[derive(Debug)]
 pub struct DirLock {
     _file: File,
@@ -26,14 +26,34 @@ pub enum Locked {
 
 /// Takes the lock of the directory, `<dir>/lock`, if nobody has it.
 pub fn try_lock(dir: &Path) -> io::Result<Locked> {
+    try_lock_file(&dir.join("lock"))
+}
+
+/// Takes the lock of this file, which is made, if nobody has it.
+pub fn try_lock_file(path: &Path) -> io::Result<Locked> {
+    take(path, |file| file.try_lock())
+}
+
+/// Takes the lock of one kind of process on the directory, `<dir>/<role>.lock`, if nobody
+/// has it. Other kinds may have the directory at the same time.
+pub fn try_lock_as(dir: &Path, role: &str) -> io::Result<Locked> {
+    try_lock_file(&dir.join(format!("{role}.lock")))
+}
+
+/// Keeps out whoever takes the whole directory by [`try_lock`].
+pub fn try_share(dir: &Path) -> io::Result<Locked> {
+    take(&dir.join("lock"), |file| file.try_lock_shared())
+}
+
+fn take(path: &Path, lock: impl FnOnce(&File) -> Result<(), TryLockError>) -> io::Result<Locked> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(dir.join("lock"))?;
-    match file.try_lock() {
+        .open(path)?;
+    match lock(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
@@ -53,24 +73,48 @@ pub fn try_lock(dir: &Path) -> io::Result<Locked> {
 mod tests {
     use super::*;
 
+    fn ours(locked: io::Result<Locked>) -> DirLock {
+        match locked.unwrap() {
+            Locked::Ours(lock) => lock,
+            Locked::Held(holder) => panic!("{holder} has it"),
+        }
+    }
+
+    fn held(locked: io::Result<Locked>) -> String {
+        match locked.unwrap() {
+            Locked::Ours(_) => panic!("it was locked twice"),
+            Locked::Held(holder) => holder,
+        }
+    }
+
     #[test]
     fn a_directory_is_locked_once_and_again_when_it_is_let_go() {
         let dir = tempfile::tempdir().unwrap();
-        let Locked::Ours(first) = try_lock(dir.path()).unwrap() else {
-            panic!("nobody has it");
-        };
-        let Locked::Held(holder) = try_lock(dir.path()).unwrap() else {
-            panic!("it was locked twice");
-        };
-        assert_eq!(holder, std::process::id().to_string());
+        let first = ours(try_lock(dir.path()));
+        assert_eq!(held(try_lock(dir.path())), std::process::id().to_string());
         drop(first);
-        let again = try_lock(dir.path()).unwrap();
-        assert!(matches!(again, Locked::Ours(_)));
+        ours(try_lock(dir.path()));
+    }
+
+    #[test]
+    fn processes_of_other_kinds_share_a_directory_and_an_older_daemon_has_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let older = ours(try_lock(dir.path()));
+        held(try_share(dir.path()));
+        drop(older);
+        let shared = (ours(try_share(dir.path())), ours(try_share(dir.path())));
+        held(try_lock(dir.path()));
+        let control = ours(try_lock_as(dir.path(), "control"));
+        held(try_lock_as(dir.path(), "control"));
+        ours(try_lock_as(dir.path(), "node"));
+        drop((shared, control));
+        ours(try_lock(dir.path()));
     }
 
     #[test]
     fn a_directory_that_is_not_there_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         assert!(try_lock(&dir.path().join("none")).is_err());
+        assert!(try_lock_as(&dir.path().join("none"), "node").is_err());
     }
 }

@@ -39,6 +39,14 @@ pub struct Mount {
     pub masters: Vec<u64>,
 }
 
+impl Mount {
+    /// Whether the directory that it shows was removed since.
+    pub fn is_deleted(&self) -> bool {
+        let root = self.identity.root.as_os_str();
+        root.as_encoded_bytes().ends_with(b"//deleted")
+    }
+}
+
 impl Identity {
     /// Whether a mount of `other` shows the same files or a part of them.
     pub fn contains(&self, other: &Self) -> bool {
@@ -155,6 +163,8 @@ mod tests {
         assert_eq!(mounts[0].id, 36);
         assert_eq!(mounts[0].fs_type, "ext3");
         assert_eq!(mounts[1].mount_point, Path::new("/a b"));
+        let removed = parse(b"1 0 8:1 /v/a//deleted /m rw - ext4 a rw\n");
+        assert!(removed[0].is_deleted() && !mounts[0].is_deleted());
         let groups = |m: &Mount| (m.shared, m.masters.clone());
         assert_eq!(groups(&mounts[0]), (None, vec![1]));
         assert_eq!(groups(&mounts[1]), (None, vec![]));

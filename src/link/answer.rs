@@ -21,14 +21,19 @@ pub(super) async fn answer(agent: &Arc<Agent>, request: api::Request) -> api::An
 }
 
 async fn carry_out(agent: &Arc<Agent>, request: api::Request) -> Result<api::Answer> {
-    let key = line::volume_key(&request.driver, &request.volume_id)?;
     let call = request.call.ok_or_else(|| {
         Error::unimplemented("this node does not know what it is asked: update it")
     })?;
     let mut answer = api::Answer::default();
+    if let Call::Told(_) = call {
+        // What came before it on the line has been taken in.
+        return Ok(answer);
+    }
+    let key = line::volume_key(&request.driver, &request.volume_id)?;
     match call {
         Call::Revoke(call) => agent.revoke(&key, Generation(call.generation)).await?,
         Call::Held(_) => answer.held_by = agent.held(&key).await.unwrap_or_default(),
+        Call::Told(_) => {}
         Call::Forget(_) => agent.forget(&key).await?,
         Call::Quiet(call) => {
             let length = Duration::from_millis(call.length_ms);

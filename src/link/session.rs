@@ -21,16 +21,18 @@ use crate::{
         self, from_node::Message, nodes_client::NodesClient, to_node::Message as FromControl,
     },
     rpc::{error_of, line},
-    transport::{self, TlsEndpoint},
+    transport::{self, Endpoint},
 };
 
 /// How long connecting, and being let in, may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const WELCOME_WITHIN: Duration = Duration::from_secs(30);
 
-/// The pauses between tries, before the jitter.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The pauses between tries, before the jitter: the first and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(15)];
+
+/// The same to a control plane on this host, which has few nodes to wait for it.
+const PAUSES_HERE: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 
 /// How often it is looked whether a driver's word on this node, or a TLS file, has
 /// changed.
@@ -52,7 +54,7 @@ pub struct LinkSettings {
     /// The kernel's id of this boot.
     pub boot_id: String,
     /// Where the control plane listens.
-    pub endpoint: TlsEndpoint,
+    pub endpoint: Endpoint,
     /// Where the public keys are kept that the control plane tells.
     pub told_keys: PathBuf,
 }
@@ -84,14 +86,18 @@ pub async fn run(
 impl Link {
     async fn keep(&self) {
         let endpoint = &self.settings.endpoint;
-        let shown = format!("tcp://{}:{}", endpoint.host, endpoint.port);
-        let mut pause = FIRST_PAUSE;
+        let shown = endpoint.to_string();
+        let [first, longest] = match endpoint {
+            Endpoint::Unix(_) => PAUSES_HERE,
+            Endpoint::Tls(_) => PAUSES,
+        };
+        let mut pause = first;
         loop {
             let mut welcome = false;
             let ended = self.connect(&mut welcome).await;
             self.word.lost();
             if welcome {
-                pause = FIRST_PAUSE;
+                pause = first;
             }
             match ended {
                 Ok(why) => tracing::info!(control = shown, why, "the line is opened anew"),
@@ -101,7 +107,7 @@ impl Link {
             }
             // Many nodes that lost the same control plane do not come at once.
             tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(longest);
         }
     }
 
@@ -171,7 +177,7 @@ impl Link {
                         told.clone_from(&now);
                         send(&say, Message::Drivers(api::Drivers { drivers: now })).await?;
                     }
-                    match transport::fingerprint(&endpoint.tls).await {
+                    match transport::fingerprint_of(endpoint).await {
                         Ok(now) if now != files => return Ok("the TLS files have changed"),
                         Ok(_) => {}
                         Err(error) => tracing::warn!(error = %error.full_message(), "the TLS files are not renewed"),

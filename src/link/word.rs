@@ -10,6 +10,8 @@ use std::{
     sync::{PoisonError, RwLock, RwLockWriteGuard},
 };
 
+use tokio::sync::watch;
+
 use super::confirmed::Confirmed;
 use crate::{
     api::grant,
@@ -22,8 +24,11 @@ use crate::{
 /// The control plane's last word for this node.
 pub struct Word {
     endpoint: String,
-    confirmed: Confirmed,
+    /// None: nothing of it is on disk.
+    confirmed: Option<Confirmed>,
     told: RwLock<Told>,
+    /// Whether it has spoken since this process began.
+    spoken: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -47,12 +52,23 @@ impl Word {
         let (confirmed, said) = Confirmed::open(state_dir)?;
         Ok(Self {
             endpoint: endpoint.into(),
-            confirmed,
+            confirmed: Some(confirmed),
             told: RwLock::new(Told {
                 confirmed: said,
                 ..Told::default()
             }),
+            spoken: watch::Sender::new(false),
         })
+    }
+
+    /// The same, which keeps nothing on disk.
+    pub fn in_memory(endpoint: impl Into<String>) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            confirmed: None,
+            told: RwLock::default(),
+            spoken: watch::Sender::new(false),
+        }
     }
 
     fn told(&self) -> RwLockWriteGuard<'_, Told> {
@@ -70,10 +86,18 @@ impl Word {
             told.confirmed
         };
         if before != welcome.ready {
-            self.confirmed.say(welcome.ready)?;
+            if let Some(confirmed) = &self.confirmed {
+                confirmed.say(welcome.ready)?;
+            }
             self.told().confirmed = welcome.ready;
         }
         Ok(())
+    }
+
+    /// Resolves when the control plane has spoken for the first time.
+    pub async fn spoken(&self) {
+        // The sender lives as long as this.
+        let _ = self.spoken.subscribe().wait_for(|spoken| *spoken).await;
     }
 
     /// The line is gone. The word stands.
@@ -111,6 +135,7 @@ impl Word {
         word.extend(put.into_iter().map(|grant| (grant.actor_ref(), grant)));
         if grants.last {
             told.grants = told.coming.take();
+            self.spoken.send_replace(true);
         }
         Ok(())
     }
@@ -146,9 +171,10 @@ impl Authority for Word {
                 "the grant of actor {actor} is newer than the control plane's word that has come here: retry"
             )));
         }
-        let known = current.map_or("none is current here".into(), |c| {
-            format!("generation {} is current", c.generation())
-        });
+        let known = current.map_or(
+            "none is current here, since the actor is not resumed on this node".into(),
+            |c| format!("generation {} is current", c.generation()),
+        );
         Err(Error::precondition(format!(
             "the grant of actor {actor} is over, or was changed, or its word has not come yet: generation {} is presented, {known}; resume the actor and use the annotations that this gives",
             presented.generation()

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AccessMode, ActorRef, ActorUid, DnsLabel, DriverName, Generation, NodeName, SecretRefs,
-    VolumeKey, VolumeMode, VolumeUid,
+    SubPath, VolumeKey, VolumeMode, VolumeUid,
 };
 
 /// Who a grant is for, and what it allows on one node.
@@ -127,9 +127,9 @@ pub struct GrantMount {
     /// Whether writes are refused.
     #[serde(default)]
     pub read_only: bool,
-    /// The directory of the volume that is mounted; empty: its root.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub sub_path: String,
+    /// The directory of the volume that is mounted; none: its root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_path: Option<SubPath>,
 }
 
 /// One raw block device of a grant.

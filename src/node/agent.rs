@@ -24,6 +24,7 @@ use super::{
     proof::Proof,
     records::Records,
     settings::{Authority, NodeSettings, Ports},
+    sight::Maker,
     sweep::Sweep,
     volume::{Shared, Volume, Want},
 };
@@ -101,7 +102,12 @@ impl Agent {
             proof: Proof::new(&ports.cri, root),
             runtime: ports.cri.runtime_id()?,
             cri: ports.cri,
-            helpers: Helpers::new(settings.helper.clone(), Arc::clone(&ports.metrics)),
+            helper: Maker {
+                who: "the helper",
+                socket: settings.helper.clone(),
+                mount_root: root.into(),
+            },
+            helpers: Helpers::new(&settings.helper, Arc::clone(&ports.metrics)),
             vault: ports.vault,
             metrics: ports.metrics,
             member_grace: settings.member_grace,
@@ -402,11 +408,9 @@ impl Agent {
             .or_default()
             .volumes
             .insert(key.hash());
-        let mut mounts = admitted
-            .grant
-            .mounts
-            .iter()
-            .filter(|m| m.volume == grant.name);
+        let mounts = admitted.grant.mounts.iter();
+        let mut mounts = mounts.filter(|m| m.volume == grant.name);
+        let sub_paths = mounts.clone().filter_map(|m| m.sub_path.clone()).collect();
         volume
             .want(Want {
                 volume: grant,
@@ -416,6 +420,7 @@ impl Agent {
                 pod: format!("{}/{}", sandbox.namespace, sandbox.name),
                 read_only: grant.access_mode.is_read_only()
                     || (grant.volume_mode == VolumeMode::Filesystem && mounts.all(|m| m.read_only)),
+                sub_paths,
                 member,
             })
             .await?;

@@ -20,7 +20,7 @@ use crate::{
     cri::{self, Listing},
     delivery::{self, Spec},
     error::Result,
-    model::{RuntimeId, Scope},
+    model::{GrantVolume, RuntimeId, Scope, SubPath},
 };
 
 /// A container that runs without a volume.
@@ -207,7 +207,10 @@ fn lacks(
     };
     let member = admit::member_scope(runtime, &container.sandbox, &grant);
     let shown = |scope: &Scope| {
-        let at = |volume: &crate::model::GrantVolume| layout.target(&volume.key(), scope);
+        let at = |volume: &GrantVolume, sub_path: Option<&SubPath>| match sub_path {
+            Some(path) => layout.sub_path(&volume.key(), scope, path),
+            None => layout.target(&volume.key(), scope),
+        };
         delivery::check_shown(&grant, &container.name, at, spec)
     };
     let lacks = shown(&whole).err()?;

@@ -5,7 +5,7 @@
 //! A path that looks right is not enough. It counts what this agent has on
 //! record as given to this very container, and what is mounted there now.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{
     Agent, Publication,
@@ -142,14 +142,22 @@ impl Volume {
             }
         };
         if !same {
-            return Err(Error::unavailable(format!(
-                "what is at {} is not what was published there: it is looked at anew when the next container is created; retry",
-                path.display()
-            )));
+            return Err(changed(&path));
+        }
+        if let Some(why) = self.sub_path_fault(publication).await? {
+            return Err(changed(&path).context(why));
         }
         Ok(Shown {
             path,
+            sub_paths: self.sub_paths(publication),
             device: publication.device.map(|d| (d.major, d.minor)),
         })
     }
+}
+
+fn changed(path: &Path) -> Error {
+    Error::unavailable(format!(
+        "what is at {} is not what was published there: it is looked at anew when the next container is created; retry",
+        path.display()
+    ))
 }

@@ -1,47 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The helper: a process of its own for what enters a mounted volume. It is
-//! killed at a deadline, and there is never more than one a volume: a process
-//! that hangs in the kernel cannot be killed, and a second one would hang too.
+//! What the node agent asks of the helper: whatever enters a mounted volume.
 
 use std::{
     collections::HashSet,
-    ffi::OsString,
-    path::{Path, PathBuf},
-    process::Stdio,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
-use tokio::{
-    io::AsyncReadExt,
-    process::{Child, Command},
-};
-
 use crate::{
     error::{Error, Result},
-    host::enter,
-    model::VolumeKey,
+    helper::{Answer, Client, DEADLINE, Deed, Place, Request},
+    host::{enter, mountinfo::Identity},
+    model::SubPath,
     telemetry::Metrics,
 };
 
-/// How long a helper may take.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// How long a process that was killed may take to end.
-const LAST_BREATH: Duration = Duration::from_millis(500);
-/// An answer is one short line.
-const MAX_ANSWER: u64 = 4096;
-
-/// The one line that a helper prints.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HelperAnswer {
-    /// Whether anything was changed.
-    pub changed: bool,
-    /// The errno of the failure, where it has one.
-    pub errno: Option<i32>,
-    /// What failed; none: nothing.
-    pub failure: Option<String>,
-}
+/// How often it is looked whether what hangs in the kernel has ended.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What a probe of a mount found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,208 +30,237 @@ pub(super) enum Probed {
     Hangs,
 }
 
-/// Starts helpers.
+/// Asks the helper.
 pub(super) struct Helpers {
-    program: PathBuf,
+    client: Client,
     metrics: Arc<Metrics>,
-    /// The volumes that have one.
-    busy: Arc<Mutex<HashSet<VolumeKey>>>,
-}
-
-/// The volume's only place for a helper, until the process has ended.
-struct Turn {
-    busy: Arc<Mutex<HashSet<VolumeKey>>>,
-    key: VolumeKey,
+    /// The places at which one hangs in the kernel.
+    stuck: Arc<Mutex<HashSet<Place>>>,
 }
 
 impl Helpers {
-    /// `program` is `actor-volumes` itself.
-    pub(super) fn new(program: PathBuf, metrics: Arc<Metrics>) -> Self {
+    /// The helper behind this socket.
+    pub(super) fn new(socket: &Path, metrics: Arc<Metrics>) -> Self {
         Self {
-            program,
+            client: Client::new(socket),
             metrics,
-            busy: Arc::default(),
+            stuck: Arc::default(),
         }
     }
 
     /// Gives the root directory of this mount to the group. Nothing is done if
     /// it has it already.
-    pub(super) async fn own(
-        &self,
-        key: &VolumeKey,
-        path: &Path,
-        mount: u64,
-        gid: &str,
-    ) -> Result<()> {
-        let arguments = [
-            "own".into(),
-            "--path".into(),
-            path.into(),
-            "--mount".into(),
-            mount.to_string().into(),
-            "--gid".into(),
-            gid.into(),
-        ];
-        let answer = self.run(key, &arguments).await?.ok_or_else(|| {
-            Error::deadline(format!(
-                "{} did not answer within {DEADLINE:?}, so it cannot be given to group {gid}",
-                path.display()
-            ))
-        })?;
-        match answer.failure {
-            None => Ok(()),
-            Some(failure) => Err(Error::internal(format!(
-                "cannot give the root directory of the volume to group {gid}: {failure}; take fsGroup out of the template if the file system has no groups"
+    pub(super) async fn own(&self, place: Place, shows: &Identity, gid: &str) -> Result<()> {
+        let id = gid
+            .parse()
+            .map_err(|_| Error::invalid(format!("group {gid} is not a number")))?;
+        let deed = Deed::Own {
+            shows: shows.clone(),
+            gid: id,
+        };
+        match self.ask(place, deed).await? {
+            Answer::Failed { message, .. } => Err(Error::internal(format!(
+                "cannot give the root directory of the volume to group {gid}: {message}; take fsGroup out of the template if the file system has no groups"
             ))),
+            Answer::Hangs { .. } => Err(Error::deadline(format!(
+                "the volume did not answer within {DEADLINE:?}, so it cannot be given to group {gid}"
+            ))),
+            _ => Ok(()),
         }
     }
 
-    /// Whether the mount at this path answers.
-    pub(super) async fn probe(&self, key: &VolumeKey, path: &Path) -> Result<Probed> {
-        let arguments = ["probe".into(), "--path".into(), path.into()];
-        let Some(answer) = self.run(key, &arguments).await? else {
-            return Ok(Probed::Hangs);
+    /// Shows a directory of the volume that is mounted there.
+    pub(super) async fn show(
+        &self,
+        place: Place,
+        shows: &Identity,
+        sub_path: &SubPath,
+        make: bool,
+    ) -> Result<()> {
+        let deed = Deed::Show {
+            shows: shows.clone(),
+            sub_path: sub_path.clone(),
+            make,
         };
-        Ok(match (answer.errno, answer.failure) {
-            (Some(errno), Some(failure)) if enter::is_corrupted(errno) => {
-                Probed::Corrupted(failure)
+        match self.ask(place, deed).await? {
+            Answer::Failed {
+                errno: Some(errno),
+                message,
+            } if crate::host::sub_path::is_content(errno) => Err(Error::precondition(format!(
+                "cannot be mounted: {message}; make it a directory, or change subPath in the template"
+            ))),
+            Answer::Failed { message, .. } => {
+                Err(Error::internal(format!("cannot be mounted: {message}")))
             }
+            Answer::Hangs { .. } => Err(Error::deadline(format!(
+                "the volume did not answer within {DEADLINE:?}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a directory of the volume away from where it is shown.
+    pub(super) async fn hide(&self, place: Place, sub_path: &SubPath) -> Result<()> {
+        let deed = Deed::Hide {
+            sub_path: sub_path.clone(),
+        };
+        match self.ask(place, deed).await? {
+            Answer::Failed { message, .. } => Err(Error::internal(format!(
+                "cannot take away the mount of subPath {sub_path}: {message}"
+            ))),
+            Answer::Hangs { .. } => Err(Error::deadline(format!(
+                "the mount of subPath {sub_path} was not taken away within {DEADLINE:?}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the mount at this place answers.
+    pub(super) async fn probe(&self, place: Place) -> Result<Probed> {
+        Ok(match self.ask(place, Deed::Probe {}).await? {
+            Answer::Hangs { .. } => Probed::Hangs,
+            Answer::Failed {
+                errno: Some(errno),
+                message,
+            } if enter::is_corrupted(errno) => Probed::Corrupted(message),
             // Another no, such as EACCES, is an answer too.
+            Answer::Failed { errno: Some(_), .. } => Probed::Ok,
+            Answer::Failed { message, .. } => {
+                return Err(Error::unavailable(format!(
+                    "the helper could not look into the volume: {message}"
+                )));
+            }
             _ => Probed::Ok,
         })
     }
 
-    /// Runs one helper; none: it had to be killed.
-    async fn run(&self, key: &VolumeKey, arguments: &[OsString]) -> Result<Option<HelperAnswer>> {
-        let turn = self.turn(key)?;
-        let child = Command::new(&self.program)
-            .arg("helper")
-            .args(arguments)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|e| {
-                let shown = self.program.display();
-                Error::internal(format!("cannot start the helper {shown}")).with_source(e)
-            })?;
-        // A task of its own: whoever waits may go, the process is seen to its end.
-        tokio::spawn(hear(child, turn, Arc::clone(&self.metrics)))
-            .await
-            .map_err(|e| Error::internal("hearing the helper broke off").with_source(e))?
-    }
-
-    fn turn(&self, key: &VolumeKey) -> Result<Turn> {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if !busy.insert(key.clone()) {
-            return Err(Error::unavailable(format!(
-                "a look into {key} is under way and does not end: its file system does not answer"
-            )));
-        }
-        Ok(Turn {
-            busy: Arc::clone(&self.busy),
-            key: key.clone(),
-        })
-    }
-}
-
-async fn hear(mut child: Child, turn: Turn, metrics: Arc<Metrics>) -> Result<Option<HelperAnswer>> {
-    let mut text = String::new();
-    let read = async {
-        if let Some(out) = child.stdout.take() {
-            out.take(MAX_ANSWER).read_to_string(&mut text).await?;
-        }
-        child.wait().await
-    };
-    match tokio::time::timeout(DEADLINE, read).await {
-        Ok(Ok(_)) => serde_json::from_str(&text).map(Some).map_err(|e| {
-            Error::internal("the helper gave no answer that can be read").with_source(e)
-        }),
-        Ok(Err(e)) => Err(Error::internal("cannot hear the helper").with_source(e)),
-        Err(_) => {
-            kill(child, turn, metrics).await;
-            Ok(None)
+    /// Done, failed, or killed: anything else is an error here.
+    async fn ask(&self, place: Place, deed: Deed) -> Result<Answer> {
+        let request = Request { place, deed };
+        match self.client.ask(&request).await? {
+            Answer::Busy {} => Err(Error::unavailable(
+                "a look into the volume is under way and does not end: its file system does not answer",
+            )),
+            Answer::Refused { message } => Err(Error::unavailable(format!(
+                "the helper took no request: {message}"
+            ))),
+            answer => {
+                if answer == (Answer::Hangs { stuck: true }) {
+                    self.count_stuck(request.place);
+                }
+                Ok(answer)
+            }
         }
     }
-}
 
-/// Ends the process. One that hangs in the kernel keeps its turn until it ends.
-async fn kill(mut child: Child, turn: Turn, metrics: Arc<Metrics>) {
-    let _ = child.start_kill();
-    if tokio::time::timeout(LAST_BREATH, child.wait())
-        .await
-        .is_ok()
-    {
-        return;
-    }
-    tracing::error!(
-        volume = %turn.key,
-        pid = child.id(),
-        "a helper hangs in the kernel and cannot be killed: the file system of the volume does not answer"
-    );
-    metrics.stuck_helpers(1);
-    tokio::spawn(async move {
-        let _ = child.wait().await;
-        metrics.stuck_helpers(-1);
-        drop(turn);
-    });
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.remove(&self.key);
+    /// Counts it until it has ended, or until its helper has.
+    fn count_stuck(&self, place: Place) {
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        if !stuck.insert(place.clone()) {
+            return;
+        }
+        drop(stuck);
+        self.metrics.stuck_helpers(1);
+        let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
+        let stuck = Arc::clone(&self.stuck);
+        let deed = Deed::Probe {};
+        let request = Request { place, deed };
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                let now = client.ask(&request).await;
+                if !matches!(now, Ok(Answer::Busy {} | Answer::Hangs { stuck: true })) {
+                    break;
+                }
+            }
+            metrics.stuck_helpers(-1);
+            let mut stuck = stuck.lock().unwrap_or_else(PoisonError::into_inner);
+            stuck.remove(&request.place);
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, os::unix::fs::PermissionsExt, time::Instant};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixListener,
+    };
 
-    fn key() -> VolumeKey {
-        VolumeKey {
-            driver: "d.test".parse().unwrap(),
-            volume_id: "v".into(),
-        }
+    fn place() -> Place {
+        serde_json::from_str(
+            r#"{"volume":"00000000000000000000000000000000","publication":"0000000000000000"}"#,
+        )
+        .unwrap()
     }
 
-    /// Helpers that run this script.
-    fn helpers(dir: &Path, script: &str) -> Helpers {
-        let program = dir.join("helper");
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-        Helpers::new(program, Arc::new(Metrics::default()))
+    /// A helper that gives this answer to everybody.
+    fn answering(dir: &Path, answer: Answer) -> Helpers {
+        let socket = dir.join("helper.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut asked = [0; 4096];
+                let _ = stream.read(&mut asked).await;
+                let _ = stream.write_all(&answer.encode()).await;
+            }
+        });
+        Helpers::new(&socket, Arc::default())
     }
 
     #[tokio::test]
     async fn a_dead_file_system_and_a_mere_no_are_told_apart() {
-        let dir = tempfile::tempdir().unwrap();
         for (errno, found) in [(107, Probed::Corrupted("why".into())), (13, Probed::Ok)] {
-            let script =
-                format!("echo '{{\"changed\":false,\"errno\":{errno},\"failure\":\"why\"}}'");
-            let helpers = helpers(dir.path(), &script);
-            let probed = helpers.probe(&key(), Path::new("/x")).await.unwrap();
-            assert_eq!(probed, found);
+            let dir = tempfile::tempdir().unwrap();
+            let failed = Answer::Failed {
+                errno: Some(errno),
+                message: "why".into(),
+            };
+            let helpers = answering(dir.path(), failed);
+            assert_eq!(helpers.probe(place()).await.unwrap(), found);
         }
     }
 
     #[tokio::test]
-    async fn a_helper_that_hangs_is_killed_and_the_next_may_start() {
+    async fn a_helper_that_is_away_or_refuses_or_is_busy_is_unavailable() {
         let dir = tempfile::tempdir().unwrap();
-        let helpers = helpers(dir.path(), "exec sleep 1000");
-        let start = Instant::now();
-        let key = key();
-        let (first, second) = tokio::join!(helpers.probe(&key, Path::new("/x")), async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            helpers.probe(&key, Path::new("/x")).await
-        });
-        assert_eq!(first.unwrap(), Probed::Hangs);
-        // While the first lived there was no second.
-        assert!(second.unwrap_err().full_message().contains("under way"));
-        assert!(start.elapsed() < DEADLINE * 2);
-        assert!(helpers.turn(&key).is_ok());
+        let away = Helpers::new(&dir.path().join("none.sock"), Arc::default());
+        let error = away.probe(place()).await.unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Unavailable);
+        assert!(
+            error.to_string().contains("actor-volumes helper"),
+            "{error}"
+        );
+        for (answer, words) in [
+            (Answer::Busy {}, "under way"),
+            (
+                Answer::Refused {
+                    message: "no".into(),
+                },
+                "took no request: no",
+            ),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let helpers = answering(dir.path(), answer);
+            let shows = Identity {
+                device: "8:1".into(),
+                root: "/".into(),
+            };
+            let error = helpers.own(place(), &shows, "2").await.unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Unavailable);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_hangs_in_the_kernel_is_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let helpers = answering(dir.path(), Answer::Hangs { stuck: true });
+        for _ in 0..2 {
+            assert_eq!(helpers.probe(place()).await.unwrap(), Probed::Hangs);
+        }
+        let text = helpers.metrics.text().unwrap();
+        assert!(text.contains("node_stuck_helpers 1\n"), "{text}");
     }
 }

@@ -99,6 +99,7 @@ impl Volume {
         if found.is_live() {
             return Ok(Some(Shown {
                 path: self.shared.layout.target(&self.key, scope),
+                sub_paths: self.sub_paths(found),
                 device: found.device.map(|d| (d.major, d.minor)),
             }));
         }
@@ -168,13 +169,19 @@ impl Volume {
             let same = self.see(target).await?.device == publication.device;
             return Ok((!same).then(|| "the block device is gone".to_owned()));
         }
-        match proof::glance(target.clone()).await? {
+        match proof::glance(target).await? {
             Glance::Nothing => return Ok(Some("nothing is mounted there any more".to_owned())),
             Glance::Corrupted(why) => return Ok(Some(why)),
-            Glance::Mount if LOCAL.contains(&publication.file_system.as_str()) => return Ok(None),
             Glance::Mount => {}
         }
-        let probed = self.shared.helpers.probe(&self.key, &target).await;
+        if let Some(why) = self.sub_path_fault(publication).await? {
+            return Ok(Some(why));
+        }
+        if LOCAL.contains(&publication.file_system.as_str()) {
+            return Ok(None);
+        }
+        let place = self.shared.layout.place(&self.key, &publication.scope);
+        let probed = self.shared.helpers.probe(place).await;
         match self.heard(probed).await? {
             Probed::Ok => Ok(None),
             Probed::Corrupted(why) => Ok(Some(why)),

@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::{Scope, VolumeKey};
+use crate::{
+    helper::Place,
+    model::{Scope, SubPath, VolumeKey},
+};
 
 /// Where things lie on the host.
 #[derive(Debug, Clone)]
@@ -60,7 +63,18 @@ impl Layout {
 
     /// `<mount root>/<32 hex>/pub/<16 hex>`
     pub fn target(&self, volume: &VolumeKey, scope: &Scope) -> PathBuf {
-        self.publications(volume).join(scope.key().as_str())
+        self.place(volume, scope).target(&self.mount_root)
+    }
+
+    /// `<mount root>/<32 hex>/pub/<16 hex>.sub/<16 hex>`: not told to any driver.
+    pub fn sub_path(&self, volume: &VolumeKey, scope: &Scope, sub_path: &SubPath) -> PathBuf {
+        self.place(volume, scope)
+            .sub_path(&self.mount_root, sub_path)
+    }
+
+    /// The target path as the helper is told of it.
+    pub fn place(&self, volume: &VolumeKey, scope: &Scope) -> Place {
+        Place::of(volume, scope)
     }
 }
 
@@ -85,5 +99,9 @@ mod tests {
         assert!(target.as_os_str().len() <= config::MAX_CSI_PATH);
         assert!(target.starts_with(root));
         assert!(!target.to_string_lossy().contains(".."));
+        let sub_path: SubPath = "x".repeat(255).parse().unwrap();
+        let beside = layout.sub_path(&volume, &scope, &sub_path);
+        assert!(!beside.starts_with(&target) && beside.starts_with(layout.publications(&volume)));
+        assert!(!beside.to_string_lossy().contains('x'));
     }
 }

@@ -227,6 +227,19 @@ pub async fn see(path: PathBuf, volume_dir: PathBuf) -> Result<Seen> {
     .await?
 }
 
+/// The topmost mount at exactly this path.
+pub async fn mount_at(path: PathBuf) -> Result<Option<Mount>> {
+    look("the mount table", move || {
+        let table = mountinfo::own().map_err(|e| {
+            Error::internal(format!("cannot look at the mount at {}", path.display()))
+                .with_source(e)
+        })?;
+        let mut there = table.into_iter().filter(|m| m.mount_point == path);
+        Ok(there.next_back())
+    })
+    .await?
+}
+
 /// Runs a look at the host in a thread of its own, with a deadline.
 pub async fn look<T: Send + 'static>(
     at: &str,

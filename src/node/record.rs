@@ -12,8 +12,8 @@ use crate::{
     error::{Error, Result},
     host::{device::Device, mountinfo::Identity},
     model::{
-        AccessMode, ActorRef, ActorUid, Generation, GrantVolume, Scope, SecretRefs, VolumeKey,
-        VolumeMode, VolumeUid,
+        AccessMode, ActorRef, ActorUid, Generation, GrantVolume, Scope, SecretRefs, SubPath,
+        VolumeKey, VolumeMode, VolumeUid,
     },
 };
 
@@ -112,6 +112,28 @@ pub struct Usage {
     pub publish_context: BTreeMap<String, String>,
 }
 
+/// A directory of the volume that is shown at a place of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SubMount {
+    /// Which one.
+    pub path: SubPath,
+    /// What is shown, once it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<SubShown>,
+}
+
+/// By what a directory of the volume is known again: whoever has the volume may
+/// rename it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SubShown {
+    /// The device of its file system.
+    pub device: String,
+    /// Its inode.
+    pub inode: u64,
+}
+
 /// One scope's publication of the volume.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -141,6 +163,9 @@ pub struct Publication {
     /// The block device, once it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
+    /// The directories of it that are shown at places of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sub_paths: Vec<SubMount>,
     /// Why what was published is of no use any more and is to be made anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corrupt: Option<String>,
@@ -173,6 +198,9 @@ impl Publication {
         self.identity = None;
         self.file_system.clear();
         self.device = None;
+        for sub in &mut self.sub_paths {
+            sub.shown = None;
+        }
         self.corrupt = None;
     }
 }
@@ -314,6 +342,7 @@ pub(super) mod tests {
             identity: None,
             file_system: String::new(),
             device: None,
+            sub_paths: Vec::new(),
             corrupt: None,
             members: BTreeSet::new(),
             asked_at: None,
@@ -364,6 +393,13 @@ pub(super) mod tests {
         let secret = "storage/creds".parse().unwrap();
         let request = &mut record.publications[0].request;
         request.secret_refs.insert(SecretUse::NodeStage, secret);
+        record.publications[0].sub_paths = vec![SubMount {
+            path: "a/b".parse().unwrap(),
+            shown: Some(SubShown {
+                device: "8:1".into(),
+                inode: 7,
+            }),
+        }];
         record.expand = Some(5);
         record.staging.stale = true;
         assert_eq!(VolumeRecord::decode(&record.encode()).unwrap(), record);

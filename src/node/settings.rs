@@ -40,7 +40,7 @@ pub struct NodeSettings {
     /// How often it is looked whether what is published is still of use; zero:
     /// only when a container is created.
     pub probe_interval: Duration,
-    /// The program `actor-volumes`, for what enters a volume.
+    /// The socket of the helper, for what enters a volume.
     pub helper: PathBuf,
 }
 

@@ -24,9 +24,11 @@ use crate::{
 /// How long a proof holds: a driver may start again in another container.
 const HOLDS: Duration = Duration::from_secs(60);
 
-/// Where a driver listens, and where it has the mount root.
+/// Who mounts: where it listens, and where it has the mount root.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Maker {
+    /// For people.
+    pub(super) who: &'static str,
     pub(super) socket: PathBuf,
     pub(super) mount_root: PathBuf,
 }
@@ -85,7 +87,7 @@ impl Sight {
                     pid,
                     directory: driver.mount_root.clone(),
                 },
-                format!("the driver at {}", driver.socket.display()),
+                format!("{} at {}", driver.who, driver.socket.display()),
             ),
             _ => (own.clone(), "the node agent".to_owned()),
         };

@@ -3,7 +3,7 @@
 //! the task that carries it out in `worker`.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,14 +12,18 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::{
-    Layout, Phase, Publication, VolumeRecord, expand::Expansion, helper::Helpers, plan::Passed,
-    proof::Proof, record::Usage, records::Records, sight::Maker, stats::Stats, stuck::Pending,
+    Layout, Phase, Publication, SubMount, VolumeRecord, expand::Expansion, helper::Helpers,
+    plan::Passed, proof::Proof, record::Usage, records::Records, sight::Maker, stats::Stats,
+    stuck::Pending,
 };
 use crate::{
     cri::Cri,
     csi::{Driver, Registry},
     error::{Error, Kind, Result},
-    model::{ActorRef, ActorUid, DriverName, Generation, GrantVolume, RuntimeId, Scope, VolumeKey},
+    model::{
+        ActorRef, ActorUid, DriverName, Generation, GrantVolume, RuntimeId, Scope, SubPath,
+        VolumeKey,
+    },
     secret::Vault,
     telemetry::Metrics,
 };
@@ -33,6 +37,8 @@ pub(super) struct Shared {
     pub(super) runtime: RuntimeId,
     pub(super) proof: Proof,
     pub(super) helpers: Helpers,
+    /// Where the helper is, and where it mounts.
+    pub(super) helper: Maker,
     pub(super) vault: Vault,
     pub(super) metrics: Arc<Metrics>,
     pub(super) member_grace: Duration,
@@ -46,6 +52,7 @@ impl Shared {
     pub(super) async fn driver_in_sight(&self, name: &DriverName) -> Result<Arc<Driver>> {
         let driver = self.drivers.get(name)?;
         let maker = driver.node_socket().map(|socket| Maker {
+            who: "the driver",
             socket: socket.to_owned(),
             mount_root: driver.map_path(self.layout.mount_root()),
         });
@@ -189,6 +196,8 @@ pub(super) struct Want<'a> {
     pub(super) actor_uid: ActorUid,
     pub(super) pod: String,
     pub(super) read_only: bool,
+    /// The directories of it that are mounted.
+    pub(super) sub_paths: BTreeSet<SubPath>,
     /// The container that is being created.
     pub(super) member: Option<&'a str>,
 }
@@ -243,6 +252,12 @@ impl Volume {
                         want.scope
                     )));
                 }
+                if !found.has_sub_paths(&want.sub_paths) {
+                    return Err(Error::precondition(format!(
+                        "generation {generation} of volume {name} was granted with other subPaths for {}: resume the actor and use the annotations that this gives",
+                        want.scope
+                    )));
+                }
                 if let Some(member) = want.member {
                     found.members.insert(member.to_owned());
                     found.listed = true;
@@ -260,6 +275,7 @@ impl Volume {
                 identity: None,
                 file_system: String::new(),
                 device: None,
+                sub_paths: SubMount::of(want.sub_paths),
                 corrupt: None,
                 members: want.member.map(str::to_owned).into_iter().collect(),
                 asked_at: Some(Timestamp::now()),

@@ -6,6 +6,9 @@ mod backoff;
 mod connect;
 mod service;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use service::answer_all;
+
 use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use prost::Message as _;

@@ -71,7 +71,8 @@ pub fn of_status(info: &str) -> Result<Option<ContainerSpec>> {
     Ok(info.spec.map(of_interest))
 }
 
-fn parse(bytes: &[u8]) -> Result<ContainerSpec> {
+/// Reads the bytes of a config.json.
+pub fn parse(bytes: &[u8]) -> Result<ContainerSpec> {
     let raw: Raw = serde_json::from_slice(bytes).map_err(|e| {
         Error::invalid("it is not the JSON of an OCI runtime specification").with_source(e)
     })?;

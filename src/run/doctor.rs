@@ -58,7 +58,7 @@ async fn look(config: Config) -> Facts {
         Some((driver.name.to_string(), why.full_message()))
     });
     Facts {
-        daemon: rpc::agent_status(&config.socket(), DAEMON_WITHIN).await,
+        daemon: rpc::agent_status(&agent_socket(&config), DAEMON_WITHIN).await,
         nri_socket: listens(&config.runtime.nri_socket),
         keys: keys(&config),
         guards: binaries.filter(|b| guard::is_guard(b)).cloned().collect(),
@@ -76,10 +76,7 @@ async fn look(config: Config) -> Facts {
 fn keys(config: &Config) -> KeyFacts {
     let own = KeyDir::new(config.key_dir());
     let elsewhere = config.node.control.is_some();
-    let mut dirs = vec![match elsewhere {
-        true => config.told_key_dir(),
-        false => own.public_dir(),
-    }];
+    let mut dirs = vec![config.told_key_dir()];
     dirs.extend(config.keys.trusted.iter().cloned());
     let trusted = TrustedKeys::open(dirs);
     let days = |since: SystemTime| since.elapsed().map_or(0, |age| age.as_secs() / 86_400);
@@ -95,6 +92,13 @@ fn keys(config: &Config) -> KeyFacts {
         problems: trusted.problems(),
         signing: (!elsewhere).then(signing),
     }
+}
+
+/// A daemon of an older version, which may still run, has one socket for everything.
+fn agent_socket(config: &Config) -> PathBuf {
+    Some(config.agent_socket())
+        .filter(|socket| socket.exists())
+        .unwrap_or_else(|| config.socket())
 }
 
 fn listens(socket: &Path) -> Result<()> {

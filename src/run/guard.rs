@@ -117,12 +117,20 @@ fn check(making: &Making, settings: &GuardSettings) -> Result<(), Refused> {
     runtime(Threads::One)
         .and_then(|runtime| {
             runtime.block_on(rpc::check_container(
-                &settings.socket,
+                socket_of(settings),
                 settings.deadline,
                 request,
             ))
         })
         .map_err(refused)
+}
+
+/// A daemon of an older version, which may still run, has one socket for everything.
+fn socket_of(settings: &GuardSettings) -> &Path {
+    match &settings.older_socket {
+        Some(older) if !settings.socket.exists() && older.exists() => older,
+        _ => &settings.socket,
+    }
 }
 
 fn request(asked: Question) -> Result<CheckContainerRequest> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The directories of a daemon: one has them at a time. A second one, as of a
-//! rolling update, waits for the end of the first, whatever it dies of, and goes
+//! The directories of a daemon: one of its kind has them at a time. A second one, as of
+//! a rolling update, waits for the end of the first, whatever it dies of, and goes
 //! on from what is on disk.
 
 use std::{path::Path, time::Duration};
@@ -22,12 +22,31 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// How often it is said that it waits.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
+/// The kinds of daemons: each has a lock of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Serve,
+    Control,
+    Node,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Control => "control",
+            Self::Node => "node",
+        }
+    }
+}
+
 /// Makes the directories and waits until they are this daemon's own; says for whom.
 /// False: the shutdown came first.
 ///
 /// They stay its own until the process has ended: until then what is still under way
 /// may have the store open, also after an error.
 pub(super) async fn own(
+    role: Role,
     config: &Config,
     shutdown: &CancellationToken,
     waits_for: impl Fn(String),
@@ -39,22 +58,31 @@ pub(super) async fn own(
         durable::make_dir(dir).map_err(|e| {
             Error::internal(format!("cannot make {}", dir.display())).with_source(e)
         })?;
-        match shutdown
-            .run_until_cancelled(lock_when_free(dir, &waits_for))
-            .await
-        {
-            Some(lock) => std::mem::forget(lock?),
+        // One of an older version has the directory as a whole.
+        let shared = || lock::try_share(dir);
+        let named = || lock::try_lock_as(dir, role.name());
+        let locks = async {
+            let shared = lock_when_free(dir, &shared, &waits_for).await?;
+            let named = lock_when_free(dir, &named, &waits_for).await?;
+            Ok::<_, Error>((shared, named))
+        };
+        match shutdown.run_until_cancelled(locks).await {
+            Some(locks) => std::mem::forget(locks?),
             None => return Ok(false),
         }
     }
     Ok(true)
 }
 
-async fn lock_when_free(dir: &Path, waits_for: impl Fn(String)) -> Result<DirLock> {
+async fn lock_when_free(
+    dir: &Path,
+    try_it: impl Fn() -> std::io::Result<Locked>,
+    waits_for: impl Fn(String),
+) -> Result<DirLock> {
     let mut said: Option<tokio::time::Instant> = None;
     loop {
-        let found = lock::try_lock(dir).map_err(|e| {
-            Error::internal(format!("cannot lock {}", dir.join("lock").display())).with_source(e)
+        let found = try_it().map_err(|e| {
+            Error::internal(format!("cannot lock {}", dir.display())).with_source(e)
         })?;
         let holder = match found {
             Locked::Ours(lock) => {

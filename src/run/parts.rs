@@ -1,13 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the daemons are put together from.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt::Display, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use tokio::{signal::unix::SignalKind, sync::watch, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    net::unix::pipe,
+    signal::unix::SignalKind,
+    sync::watch,
+    task::JoinHandle,
+};
+use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::transport::server::Connected;
 
-use super::ports::CountedCalls;
+use super::{
+    forward::Forward,
+    gates::LocalDoor,
+    ports::{Counted, CountedCalls},
+};
 use crate::{
     config::{Config, OnBreach},
     control::{
@@ -18,7 +29,7 @@ use crate::{
     cri::Cri,
     csi::{DriverConfig, Registry, discovery::Discovery},
     error::{Error, Result},
-    host::process,
+    host::{child, process},
     keys::{KeyDir, TrustedKeys},
     model::NodeName,
     node::{Agent, AgentService, Authority, Layout, NodeSettings, Ports},
@@ -31,7 +42,7 @@ use crate::{
     rpc::line,
     secret::Vault,
     telemetry::Metrics,
-    transport::{self, KEEP_ALIVE},
+    transport::Gate,
 };
 
 /// How long a listing of the runtime may take.
@@ -104,11 +115,8 @@ impl Base {
         Vault::new(self.config.secrets.dir.clone())
     }
 
-    /// The control plane, with the node of this process if there is one.
-    pub(super) async fn control(
-        &self,
-        local: Option<Arc<dyn NodePort>>,
-    ) -> Result<(Arc<Control>, Arc<Nodes>)> {
+    /// The control plane; `here`: the node agent of this host is its own.
+    pub(super) async fn control(&self, here: bool) -> Result<(Arc<Control>, Arc<Nodes>)> {
         let store = Arc::new(RedbStore::open(
             &self.config.node.state_dir.join("control.redb"),
         )?);
@@ -117,16 +125,12 @@ impl Base {
         let settings = Settings {
             vault: self.vault(),
             keys: Some(keys),
-            node_here: local.is_some(),
+            node_here: here,
             ..Settings::default()
         };
-        let local = local.map(|port| (self.name.clone(), port));
+        let here = here.then(|| self.name.clone());
         let watcher = Arc::clone(&self.metrics);
-        let nodes = Nodes::open(
-            store.clone(),
-            local,
-            Arc::new(super::ports::Counted(watcher)),
-        );
+        let nodes = Nodes::open(store.clone(), here, Arc::new(Counted(watcher)));
         let nodes = nodes.await?;
         let drivers = Arc::clone(&self.drivers);
         let port = Arc::clone(&nodes) as Arc<dyn NodePort>;
@@ -145,6 +149,20 @@ impl Base {
         Ok((control, nodes))
     }
 
+    /// Listens for the node agent of this host, until the shutdown.
+    pub(super) async fn listen_here(
+        &self,
+        control: &Arc<Control>,
+        nodes: &Arc<Nodes>,
+    ) -> Result<()> {
+        let socket = self.config.nodes_socket();
+        let LocalDoor { gate, incoming } = self.bind_nodes(&socket).await?;
+        let service = NodesService::new(Arc::clone(control), Arc::clone(nodes));
+        let service = service.only(self.name.clone());
+        self.serve_nodes(socket.display(), &gate, service, incoming);
+        Ok(())
+    }
+
     /// Listens for nodes, where that is configured, until the shutdown.
     pub(super) async fn listen_for_nodes(
         &self,
@@ -155,33 +173,41 @@ impl Base {
             return Ok(());
         };
         for address in &self.config.control.listen {
-            let (address, incoming) = transport::listen(*address, files.clone()).await?;
+            let gate = self.node_gate()?;
+            let (address, incoming) = gate.listen(*address, files.clone()).await?;
             tracing::info!(%address, "listening for nodes");
             let service = NodesService::new(Arc::clone(control), Arc::clone(nodes));
-            let served = Server::builder()
-                .http2_keepalive_interval(Some(KEEP_ALIVE))
-                .http2_keepalive_timeout(Some(KEEP_ALIVE))
-                .add_service(NodesServer::new(service).max_decoding_message_size(line::MAX_MESSAGE))
-                .serve_with_incoming_shutdown(incoming, self.shutdown.clone().cancelled_owned());
-            let shutdown = self.shutdown.clone();
-            tokio::spawn(async move {
-                if let Err(error) = served.await {
-                    tracing::error!(%address, %error, "the line for nodes stopped serving");
-                    shutdown.cancel();
-                }
-            });
+            self.serve_nodes(address, &gate, service, incoming);
         }
         Ok(())
+    }
+
+    fn serve_nodes<I, IO>(&self, at: impl Display, gate: &Gate, service: NodesService, incoming: I)
+    where
+        I: Stream<Item = std::io::Result<IO>> + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let (shutdown, at) = (self.shutdown.clone(), at.to_string());
+        let served = gate
+            .remote_server()
+            .add_service(NodesServer::new(service).max_decoding_message_size(line::MAX_MESSAGE))
+            .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+        tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(at, %error, "the line for nodes stopped serving");
+                shutdown.cancel();
+            }
+        });
     }
 
     /// Serves the API on the socket until the shutdown, which it brings about
     /// where it ends by itself. The control plane has ended when it returns.
     pub(super) async fn serve_api(
         &self,
-        incoming: tokio_stream::wrappers::UnixListenerStream,
+        door: LocalDoor,
         control: &Arc<Control>,
         nodes: &Arc<Nodes>,
-        agent: Option<&Arc<Agent>>,
+        agent: Option<Forward>,
     ) -> Result<()> {
         tracing::info!(socket = %self.config.socket().display(), "serving");
         // Verbs that wait and streams end first: the API stops when they have.
@@ -193,11 +219,15 @@ impl Base {
             }
         });
         let admin = NodeAdminService::new(Arc::clone(control), Arc::clone(nodes));
-        let of_agent = agent.map(|a| AgentServer::new(AgentService::new(Arc::clone(a))));
-        let served = Server::builder()
-            .add_service(ControlServer::new(ControlService::new(Arc::clone(control))))
-            .add_service(NodeAdminServer::new(admin))
-            .add_optional_service(of_agent)
+        let of_agent = agent.map(AgentServer::new);
+        let LocalDoor { gate, incoming } = door;
+        let bytes = gate.request_bytes();
+        let api = ControlServer::new(ControlService::new(Arc::clone(control)));
+        let served = gate
+            .server()
+            .add_service(api.max_decoding_message_size(bytes))
+            .add_service(NodeAdminServer::new(admin).max_decoding_message_size(bytes))
+            .add_optional_service(of_agent.map(|a| a.max_decoding_message_size(bytes)))
             .serve_with_incoming_shutdown(incoming, self.shutdown.clone().cancelled_owned())
             .await
             .map_err(|e| Error::internal("the API stopped serving").with_source(e));
@@ -206,17 +236,15 @@ impl Base {
         served
     }
 
-    /// Answers the guard and the doctor on the socket of a node without a control
-    /// plane of its own, until the shutdown.
-    pub(super) fn serve_agent(
-        &self,
-        incoming: tokio_stream::wrappers::UnixListenerStream,
-        agent: &Arc<Agent>,
-    ) -> JoinHandle<()> {
-        let service = AgentServer::new(AgentService::new(Arc::clone(agent)));
+    /// Answers the guard and the doctor until the shutdown.
+    pub(super) fn serve_agent(&self, door: LocalDoor, agent: &Arc<Agent>) -> JoinHandle<()> {
+        let LocalDoor { gate, incoming } = door;
+        let service = AgentServer::new(AgentService::new(Arc::clone(agent)))
+            .max_decoding_message_size(gate.request_bytes());
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
-            let served = Server::builder()
+            let served = gate
+                .server()
                 .add_service(service)
                 .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
             if let Err(error) = served.await {
@@ -226,10 +254,10 @@ impl Base {
         })
     }
 
-    /// The node agent, which trusts the public keys in this directory and in those of
+    /// The node agent, which trusts the keys that its control plane tells and those of
     /// the configuration.
-    pub(super) fn agent(&self, authority: Arc<dyn Authority>, keys: PathBuf) -> Result<Arc<Agent>> {
-        let mut trusted = vec![keys];
+    pub(super) fn agent(&self, authority: Arc<dyn Authority>) -> Result<Arc<Agent>> {
+        let mut trusted = vec![self.config.told_key_dir()];
         trusted.extend(self.config.keys.trusted.iter().cloned());
         let ports = Ports {
             drivers: Arc::clone(&self.drivers),
@@ -264,9 +292,9 @@ impl Base {
         })
     }
 
-    /// Metrics over HTTP, where that is configured.
-    pub(super) async fn metrics(&self) -> Result<()> {
-        if let Some(listen) = self.config.metrics.listen {
+    /// Metrics over HTTP, where there is an address for them.
+    pub(super) async fn metrics(&self, listen: Option<SocketAddr>) -> Result<()> {
+        if let Some(listen) = listen {
             let (metrics, shutdown) = (Arc::clone(&self.metrics), self.shutdown.clone());
             crate::telemetry::serve(listen, metrics, shutdown).await?;
         }
@@ -296,7 +324,7 @@ fn drivers(config: &Config) -> Result<Vec<DriverConfig>> {
                 .map(|theirs| (config.node.mount_root.clone(), theirs)),
         })
     };
-    config.driver.iter().map(of).collect()
+    config.drivers().iter().map(of).collect()
 }
 
 fn settings(config: &Config, name: NodeName) -> NodeSettings {
@@ -312,22 +340,20 @@ fn settings(config: &Config, name: NodeName) -> NodeSettings {
         stop_breaches: config.node.on_breach == OnBreach::StopSandbox,
         stats_interval: STATS_INTERVAL,
         probe_interval: PROBE_INTERVAL,
-        // Also when the file was replaced by a newer one meanwhile.
-        helper: "/proc/self/exe".into(),
+        helper: config.helper_socket(),
     }
 }
 
 /// A token that SIGTERM and SIGINT cancel.
 pub(super) fn shutdown() -> Result<CancellationToken> {
-    let shutdown = CancellationToken::new();
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signal = tokio::signal::unix::signal(kind)
-            .map_err(|e| Error::internal("cannot listen for signals").with_source(e))?;
-        let shutdown = shutdown.clone();
+    let shutdown = signals()?;
+    if let Some(parent) = child::parent() {
+        let gone = until_gone(parent)
+            .map_err(|e| Error::internal("cannot watch the parent process").with_source(e))?;
         tokio::spawn(async move {
-            signal.recv().await;
-            tracing::info!("shutting down");
-            shutdown.cancel();
+            gone.await;
+            // As after a kill: what is under way is on disk.
+            std::process::exit(1);
         });
     }
     tokio::spawn({
@@ -339,6 +365,31 @@ pub(super) fn shutdown() -> Result<CancellationToken> {
         }
     });
     Ok(shutdown)
+}
+
+/// The same, for a process that sees to its own end.
+pub(super) fn signals() -> Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signal = tokio::signal::unix::signal(kind)
+            .map_err(|e| Error::internal("cannot listen for signals").with_source(e))?;
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            signal.recv().await;
+            tracing::info!("shutting down");
+            shutdown.cancel();
+        });
+    }
+    Ok(shutdown)
+}
+
+/// Resolves when nobody has the other end of the pipe any more.
+fn until_gone(pipe: OwnedFd) -> std::io::Result<impl Future<Output = ()>> {
+    let mut pipe = pipe::Receiver::from_owned_fd(pipe)?;
+    Ok(async move {
+        // Nothing is ever written to it.
+        while !matches!(pipe.read(&mut [0; 16]).await, Ok(0) | Err(_)) {}
+    })
 }
 
 /// What hangs, such as a look at a dead file system or a client that was stopped,

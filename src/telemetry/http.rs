@@ -6,7 +6,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, header, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Metrics;
@@ -14,6 +14,16 @@ use crate::error::{Error, Result};
 
 /// A client that sends no complete request within this long is cut off.
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A client that does not take its answer within this long is cut off.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Clients at a time. More wait in the kernel, whose queue has a bound; each has its
+/// turn, since each is cut off in time.
+const CLIENTS: usize = 64;
+
+/// The bytes of a request: its line and its headers, for a body is not read.
+const MAX_REQUEST: usize = 16 << 10;
 
 /// Listens, and serves until the shutdown.
 pub async fn serve(
@@ -24,8 +34,12 @@ pub async fn serve(
     let listener = TcpListener::bind(listen).await.map_err(|e| {
         Error::precondition(format!("cannot listen on {listen} for metrics")).with_source(e)
     })?;
+    let places = Arc::new(Semaphore::new(CLIENTS));
     tokio::spawn(async move {
         loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => return,
                 accepted = listener.accept() => accepted,
@@ -44,12 +58,15 @@ pub async fn serve(
                 let served = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEADER_DEADLINE)
+                    .max_buf_size(MAX_REQUEST)
                     .keep_alive(false)
-                    .serve_connection(TokioIo::new(stream), answer)
-                    .await;
-                if let Err(error) = served {
-                    tracing::debug!("metrics client: {error}");
+                    .serve_connection(TokioIo::new(stream), answer);
+                match tokio::time::timeout(DEADLINE, served).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!("metrics client: {error}"),
+                    Err(_) => tracing::debug!("metrics client: it does not take its answer"),
                 }
+                drop(place);
             });
         }
     });

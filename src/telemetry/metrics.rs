@@ -17,7 +17,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Population, Usage};
+use super::{Doors, Population, Usage};
 use crate::error::Kind;
 
 /// The metrics of one process.
@@ -39,6 +39,7 @@ pub struct Metrics {
     breaches: Gauge,
     breached: Counter,
     usage: Usage,
+    doors: Doors,
     population: Population,
     before_look: OnceLock<Box<Look>>,
     nodes: Family<StateLabels, Gauge>,
@@ -204,6 +205,7 @@ impl Default for Metrics {
             doubles,
             no_nri: AtomicBool::new(false),
             usage: Usage::register(&mut registry),
+            doors: Doors::register(&mut registry),
             population: Population::register(&mut registry),
             before_look: OnceLock::new(),
             broken,
@@ -348,6 +350,11 @@ impl Metrics {
     /// How full the volumes of actors are.
     pub fn usage(&self) -> &Usage {
         &self.usage
+    }
+
+    /// What comes in by the doors.
+    pub fn doors(&self) -> &Doors {
+        &self.doors
     }
 
     /// Who sets what there is before each look. Only the first to say so counts.

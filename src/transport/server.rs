@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     TlsFiles,
+    gate::{Gate, Held, Incoming, Peer},
     tls::{Fingerprint, Pem},
 };
 use crate::error::{Error, Result};
@@ -32,12 +33,12 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// Peers that prove themselves at the same time.
 const HANDSHAKES: usize = 256;
 
-/// Connections whose peer has proven itself.
-pub type Incoming = ReceiverStream<io::Result<TlsStream<TcpStream>>>;
-
-/// Listens. The peer of every connection has a certificate of the authority in
-/// the files. Gives also the address, whose port may have been the kernel's choice.
-pub async fn listen(address: SocketAddr, files: TlsFiles) -> Result<(SocketAddr, Incoming)> {
+/// Listens for a door.
+pub(super) async fn listen(
+    address: SocketAddr,
+    files: TlsFiles,
+    gate: Gate,
+) -> Result<(SocketAddr, Incoming)> {
     let (fingerprint, config) = read(&files).await?;
     let failed = |e| Error::internal(format!("cannot listen on {address}")).with_source(e);
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -48,6 +49,7 @@ pub async fn listen(address: SocketAddr, files: TlsFiles) -> Result<(SocketAddr,
         files,
         fingerprint,
         config,
+        gate,
         proven,
     };
     tokio::spawn(server.accept_all());
@@ -69,7 +71,8 @@ struct Listening {
     files: TlsFiles,
     fingerprint: Fingerprint,
     config: Arc<ServerConfig>,
-    proven: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
+    gate: Gate,
+    proven: mpsc::Sender<io::Result<Held<TlsStream<TcpStream>>>>,
 }
 
 impl Listening {
@@ -91,13 +94,20 @@ impl Listening {
             };
             self.renew().await;
             let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
-            let (proven, places) = (self.proven.clone(), Arc::clone(&places));
+            let (proven, gate) = (self.proven.clone(), self.gate.clone());
+            // Before the task: a flood waits in the kernel, whose queue has a bound.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             tokio::spawn(async move {
-                let _place = places.acquire().await;
+                let _place = place;
                 let _ = stream.set_nodelay(true);
                 match tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
-                        let _ = proven.send(Ok(stream)).await;
+                        let peer = Peer::of(stream.get_ref().1.peer_certificates());
+                        if let Some(held) = gate.hold(stream, peer) {
+                            let _ = proven.send(Ok(held)).await;
+                        }
                     }
                     Ok(Err(error)) => tracing::warn!(%peer, %error, "a peer was refused"),
                     Err(_) => tracing::warn!(%peer, "a peer did not prove itself in time"),

@@ -50,8 +50,7 @@ pub async fn fingerprint(files: &TlsFiles) -> Result<Fingerprint> {
     Ok(Pem::read(files).await?.fingerprint())
 }
 
-/// Connects for one connection alone, like [`super::connect_once`]. With
-/// `keep_alive` a peer that is silent for that long, twice, is taken for dead.
+/// Connects for one connection alone, like [`super::connect_once`].
 pub(super) async fn connect_once(
     endpoint: &TlsEndpoint,
     within: Duration,
@@ -74,13 +73,7 @@ pub(super) async fn connect_once(
             ))
             .with_source(e)
         })?;
-    let http = match keep_alive {
-        Some(every) => http
-            .http2_keep_alive_interval(every)
-            .keep_alive_timeout(every)
-            .keep_alive_while_idle(true),
-        None => http,
-    };
+    let http = super::kept_alive(http, keep_alive);
     let address = (
         endpoint.host.trim_matches(['[', ']']).to_owned(),
         endpoint.port,

@@ -2,16 +2,18 @@
 //! gRPC over unix sockets.
 
 use std::{
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::{Channel, Endpoint as Http};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    host::socket,
+};
 
 /// `sun_path` of a unix socket address, less its final NUL.
 const MAX_SOCKET_PATH: usize = 107;
@@ -20,27 +22,30 @@ const MAX_SOCKET_PATH: usize = 107;
 ///
 /// The `:authority` is `localhost`: some servers refuse a path there.
 pub async fn connect(socket: &Path, within: Duration) -> Result<Channel> {
-    open(socket, within, false).await
+    open(socket, within, false, None).await
 }
 
 /// The same, for one connection alone.
-pub(super) async fn open(socket: &Path, within: Duration, once: bool) -> Result<Channel> {
+pub(super) async fn open(
+    socket: &Path,
+    within: Duration,
+    once: bool,
+    keep_alive: Option<Duration>,
+) -> Result<Channel> {
     let path: PathBuf = socket.into();
     let stream = move || UnixStream::connect(path.clone());
-    super::dial(Http::from_static("http://localhost"), within, once, stream)
-        .await
-        .map_err(|e| {
-            Error::unavailable(format!(
-                "cannot connect to {}: is its server running?",
-                socket.display()
-            ))
-            .with_source(e)
-        })
+    let http = super::kept_alive(Http::from_static("http://localhost"), keep_alive);
+    super::dial(http, within, once, stream).await.map_err(|e| {
+        Error::unavailable(format!(
+            "cannot connect to {}: is its server running?",
+            socket.display()
+        ))
+        .with_source(e)
+    })
 }
 
-/// Listens on the socket, with mode 0600. A socket file that nobody listens on
-/// any more is replaced; one with a live server is refused.
-pub async fn bind(socket: &Path) -> Result<UnixListenerStream> {
+/// Listens on the socket, with this mode from the first moment.
+pub(super) async fn listen(socket: &Path, mode: u32) -> Result<UnixListener> {
     let shown = socket.display();
     if socket.as_os_str().len() > MAX_SOCKET_PATH {
         return Err(Error::invalid(format!(
@@ -62,9 +67,8 @@ pub async fn bind(socket: &Path) -> Result<UnixListenerStream> {
             Error::internal(format!("cannot remove the stale socket {shown}")).with_source(e)
         })?;
     }
-    let listener = UnixListener::bind(socket)
-        .map_err(|e| Error::internal(format!("cannot listen on {shown}")).with_source(e))?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))
-        .map_err(|e| Error::internal(format!("cannot restrict {shown} to 0600")).with_source(e))?;
-    Ok(UnixListenerStream::new(listener))
+    let failed = |e| Error::internal(format!("cannot listen on {shown}")).with_source(e);
+    socket::listen(socket, mode)
+        .and_then(UnixListener::from_std)
+        .map_err(failed)
 }

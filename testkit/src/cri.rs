@@ -183,6 +183,7 @@ pub struct Cri {
     channel: Channel,
     log_dir: PathBuf,
     cgroup_parent: String,
+    env: Vec<cri::KeyValue>,
 }
 
 impl Cri {
@@ -204,6 +205,7 @@ impl Cri {
             channel,
             log_dir: log_dir.to_owned(),
             cgroup_parent: "/actor-volumes-e2e".to_owned(),
+            env: Vec::new(),
         })
     }
 
@@ -211,6 +213,16 @@ impl Cri {
     #[must_use]
     pub fn with_cgroup_parent(mut self, parent: &str) -> Self {
         self.cgroup_parent = parent.to_owned();
+        self
+    }
+
+    /// The same client, whose containers all have this variable.
+    #[must_use]
+    pub fn with_env(mut self, key: &str, value: &str) -> Self {
+        self.env.push(cri::KeyValue {
+            key: key.to_owned(),
+            value: value.as_bytes().to_vec(),
+        });
         self
     }
 
@@ -338,7 +350,10 @@ impl Cri {
     pub fn create_container(&self, pod: &Pod, spec: &ContainerSpec) -> Result<String> {
         let request = cri::CreateContainerRequest {
             pod_sandbox_id: pod.id.clone(),
-            config: Some(container_config(spec)),
+            config: Some(cri::ContainerConfig {
+                envs: self.env.clone(),
+                ..container_config(spec)
+            }),
             sandbox_config: Some(pod.config.clone()),
         };
         let mut client = self.client();

@@ -17,16 +17,19 @@ pub(crate) struct Daemon {
     dir: PathBuf,
     child: Child,
     pub(crate) exits: Vec<ExitStatus>,
+    /// Its parts die alone, and it starts them again.
+    alone: bool,
     /// After its first death it dies again at its so many-th point.
     again: Option<usize>,
 }
 
 impl Daemon {
     /// Starts it; it can be armed once.
-    pub(crate) fn start(dir: &Path, again: Option<usize>) -> Self {
+    pub(crate) fn start(dir: &Path, again: Option<usize>, alone: bool) -> Self {
         std::fs::write(dir.join("config.toml"), config(dir)).unwrap();
         Self {
-            child: spawn(dir, true),
+            child: spawn(dir, true, alone),
+            alone,
             dir: dir.into(),
             exits: Vec::new(),
             again,
@@ -36,6 +39,15 @@ impl Daemon {
     /// From now on it aborts when it comes to this point.
     pub(crate) fn arm(&self, point: CrashPoint) {
         std::fs::write(self.dir.join("crash-at"), point.name()).unwrap();
+    }
+
+    /// How often it has died, or a part of it where that dies alone.
+    pub(crate) fn deaths(&self) -> usize {
+        match self.alone {
+            // It takes its order with it.
+            true => usize::from(!self.dir.join("crash-at").exists()),
+            false => self.exits.len(),
+        }
     }
 
     /// The points that it came to, in order.
@@ -53,7 +65,7 @@ impl Daemon {
             if let Some(count) = again {
                 std::fs::write(self.dir.join("crash-at"), count.to_string()).unwrap();
             }
-            self.child = spawn(&self.dir, again.is_some());
+            self.child = spawn(&self.dir, again.is_some(), self.alone);
         }
     }
 
@@ -100,7 +112,7 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(dir: &Path, may_crash: bool) -> Child {
+fn spawn(dir: &Path, may_crash: bool, alone: bool) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
@@ -118,6 +130,9 @@ fn spawn(dir: &Path, may_crash: bool) -> Child {
         command
             .env("ACTOR_VOLUMES_CRASH_AT", dir.join("crash-at"))
             .env("ACTOR_VOLUMES_CRASH_LOG", dir.join("points"));
+    }
+    if alone {
+        command.env("ACTOR_VOLUMES_CRASH_ALONE", "1");
     }
     command.spawn().unwrap()
 }

@@ -70,6 +70,28 @@ fn a_daemon_that_is_killed_at_any_point_of_any_verb_loses_and_leaks_nothing() {
     println!("{all} deaths survived");
 }
 
+/// Of the processes of a daemon one dies and the others go on.
+#[test]
+#[ignore = "needs root: run by make test"]
+fn a_part_that_is_killed_alone_at_any_point_of_any_verb_loses_and_leaks_nothing() {
+    let pairs: Vec<_> = expected()
+        .into_iter()
+        .flat_map(|(verb, points)| points.into_iter().map(move |point| (verb, point)))
+        .collect();
+    let (all, never) = (pairs.len(), Mutex::new(Vec::new()));
+    for_each(pairs, async |(verb, point)| {
+        let told = Story::tell_alone((verb, point)).await;
+        assert!(told.exits.is_empty(), "the parent lives: {:?}", told.exits);
+        if told.deaths != 1 {
+            let text = format!("{} at {}", verb.name(), point.name());
+            never.lock().unwrap().push(text);
+        }
+    });
+    let never = never.into_inner().unwrap();
+    assert!(never.is_empty(), "nothing died: {never:#?}");
+    println!("{all} deaths of a part survived");
+}
+
 /// What the restarted daemon does first is to reconcile: it dies there, too.
 #[test]
 #[ignore = "needs root: run by make test"]

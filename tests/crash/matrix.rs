@@ -57,6 +57,8 @@ const PUBLISH: &[CrashPoint] = &[
     PublishIntended,
     PublishAnswered,
     PublishRecorded,
+    SubPathIntended,
+    SubPathAnswered,
 ];
 const EXPAND: &[CrashPoint] = &[
     ExpandIntended,
@@ -67,6 +69,7 @@ const EXPAND: &[CrashPoint] = &[
     NodeExpandRecorded,
 ];
 const RELEASE: &[CrashPoint] = &[
+    SubPathHidden,
     UnpublishIntended,
     UnpublishAnswered,
     UnpublishRecorded,

@@ -31,6 +31,8 @@ const QUIET: Duration = Duration::from_millis(700);
 pub(crate) struct Told {
     /// How the daemon ended meanwhile.
     pub(crate) exits: Vec<ExitStatus>,
+    /// How often it died, or a part of it alone.
+    pub(crate) deaths: usize,
     /// The points that each verb came to.
     pub(crate) points: BTreeMap<Verb, Vec<CrashPoint>>,
 }
@@ -52,6 +54,15 @@ impl Story {
     /// Tells it, up to the verb in which the daemon dies, and its end. With `again`
     /// it dies a second time, at its so many-th point after the restart.
     pub(crate) async fn tell(crash: Option<(Verb, CrashPoint)>, again: Option<usize>) -> Told {
+        Self::tell_of(crash, again, false).await
+    }
+
+    /// Tells it with the death of one part alone, which its parent starts again.
+    pub(crate) async fn tell_alone(crash: (Verb, CrashPoint)) -> Told {
+        Self::tell_of(Some(crash), None, true).await
+    }
+
+    async fn tell_of(crash: Option<(Verb, CrashPoint)>, again: Option<usize>, alone: bool) -> Told {
         let dir = tempfile::Builder::new().prefix("av").tempdir().unwrap();
         let options = Options {
             attach: true,
@@ -66,7 +77,7 @@ impl Story {
         let mut story = Self {
             driver: CsiDriver::start_with(&dir.path().join("csi.sock"), options).await,
             host: Host::start(dir.path()).await,
-            daemon: Daemon::start(dir.path(), again),
+            daemon: Daemon::start(dir.path(), again, alone),
             dir,
             crash,
             deaths: 1 + usize::from(again.is_some()),
@@ -77,6 +88,7 @@ impl Story {
         story.end().await;
         story.nothing_is_left().await;
         Told {
+            deaths: story.daemon.deaths(),
             exits: std::mem::take(&mut story.daemon.exits),
             points: story.points,
         }
@@ -202,7 +214,7 @@ impl Story {
             Some(_) => {
                 // What a verb sets off may go on when it is answered.
                 let start = Instant::now();
-                while self.daemon.exits.len() < self.deaths && start.elapsed() < SOON / 4 {
+                while self.daemon.deaths() < self.deaths && start.elapsed() < SOON / 4 {
                     self.daemon.revive();
                     tokio::time::sleep(MOMENT).await;
                 }
@@ -260,9 +272,12 @@ impl Story {
     }
 
     async fn template(&mut self, name: &str, volumes: &[&str]) {
-        let mounts = volumes
-            .iter()
-            .map(|v| format!("{{name: {v}, mountPath: /{v}}}"));
+        // One is mounted as a whole, and a directory of it besides.
+        let mounts = volumes.iter().map(|v| match *v {
+            "work" => "{name: work, mountPath: /work}, {name: work, mountPath: /sub, subPath: a/b}"
+                .to_owned(),
+            v => format!("{{name: {v}, mountPath: /{v}}}"),
+        });
         let volumes = volumes.iter().map(|v| {
             let policy = if *v == "keep" { "Retain" } else { "Delete" };
             format!("{{name: {v}, externalVolumeTemplate: {{capacity: 1Mi, storageClassName: pool, reclaimPolicy: {policy}}}}}")

@@ -4,13 +4,14 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use actor_volumes::api::annotation;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::bundle::{Place, bind, config};
 
@@ -91,6 +92,7 @@ impl Daemon {
         command.args(["serve", "--config"]).arg(&config);
         let daemon = Self(
             command
+                .process_group(0)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
@@ -98,15 +100,24 @@ impl Daemon {
         );
         let end = Instant::now() + Duration::from_secs(30);
         let socket = place.path("actor-volumes.sock");
-        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            assert!(Instant::now() < end, "the daemon does not listen");
+        let is_ready = || {
+            let mut listing = Command::new(env!("CARGO_BIN_EXE_actor-volumes"));
+            listing
+                .args(["node", "ls"])
+                .env("ACTOR_VOLUMES_SOCKET", &socket);
+            let listed = listing.output().unwrap();
+            String::from_utf8_lossy(&listed.stdout).contains("Ready")
+        };
+        while !is_ready() {
+            assert!(Instant::now() < end, "the daemon is not ready");
             std::thread::sleep(Duration::from_millis(20));
         }
         daemon
     }
 
+    /// To all its processes.
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
+        kill_process_group(Pid::from_child(&self.0), signal).unwrap();
     }
 }
 
@@ -122,14 +133,17 @@ fn an_agent_that_hangs_is_not_waited_for_beyond_the_deadline() {
     let place = Place::new();
     with_a_mount(&place);
     let daemon = Daemon::start(&place);
-    place.configure(&place.path("actor-volumes.sock"), 20_000);
-    // It answers, and knows of no such grant.
-    place.create("c1").is_refused("the actor is not resumed");
+    // It answers, and knows of no such grant: also by the control plane's socket, which
+    // a configuration may name.
+    for socket in ["actor-volumes.sock", "agent.sock"] {
+        place.configure(&place.path(socket), 20_000);
+        place.create("c1").is_refused("the actor is not resumed");
+    }
     daemon.signal(Signal::STOP);
-    place.configure(&place.path("actor-volumes.sock"), 300);
+    place.configure(&place.path("agent.sock"), 300);
     place.create("c1").is_refused("did not answer within 300ms");
     place.create("c1").is_refused("retry");
     daemon.signal(Signal::CONT);
-    place.configure(&place.path("actor-volumes.sock"), 20_000);
+    place.configure(&place.path("agent.sock"), 20_000);
     place.create("c1").is_refused("the actor is not resumed");
 }

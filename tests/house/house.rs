@@ -211,7 +211,7 @@ impl House {
                 stop_breaches: false,
                 stats_interval: Duration::ZERO,
                 probe_interval: Duration::ZERO,
-                helper: env!("CARGO_BIN_EXE_actor-volumes").into(),
+                helper: dir.join("helper.sock"),
             };
             let ports = Ports {
                 drivers,

@@ -48,8 +48,7 @@ fn signed_by(
 async fn refused(node: &Node, sandbox: &SandboxView) -> Error {
     node.create(sandbox, &format!("{}-c", sandbox.id))
         .await
-        .err()
-        .expect("it is to be refused")
+        .expect_err("it is to be refused")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,7 @@ use actor_volumes::{
 };
 use testkit::{
     csi::{Backend, Cleanup, CsiDriver, Options, fuse_server},
+    helper::Helper,
     runtime::ListedRuntime,
 };
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,9 @@ pub(crate) struct Setup {
     pub(crate) mount_group: String,
     pub(crate) secret_refs: SecretRefs,
     pub(crate) read_only: bool,
+    /// Directories of the volume, each mounted at `/<its path>`, and for which
+    /// container; the whole volume is mounted as well.
+    pub(crate) sub_paths: Vec<(Option<&'static str>, &'static str)>,
     pub(crate) probe_interval: Duration,
     pub(crate) stats_interval: Duration,
     pub(crate) stop_breaches: bool,
@@ -62,6 +66,7 @@ impl Default for Setup {
             mount_group: String::new(),
             secret_refs: SecretRefs::new(),
             read_only: false,
+            sub_paths: Vec::new(),
             probe_interval: Duration::ZERO,
             stats_interval: Duration::ZERO,
             stop_breaches: false,
@@ -97,6 +102,7 @@ pub(crate) struct Node {
     pub(crate) shutdown: CancellationToken,
     pub(crate) volume: GrantVolume,
     pub(crate) setup: Setup,
+    pub(crate) helper: Arc<Mutex<Helper>>,
     /// Before the directory goes.
     _cleanup: Cleanup,
     pub(crate) dir: tempfile::TempDir,
@@ -125,6 +131,10 @@ impl Node {
         options(&mut with);
         let driver = CsiDriver::start_with(&dir.path().join("csi.sock"), with).await;
         let runtime = ListedRuntime::start(&dir.path().join("cri.sock")).await;
+        let program = Path::new(env!("CARGO_BIN_EXE_actor-volumes"));
+        let socket = dir.path().join("helper.sock");
+        let helper = Helper::start(program, &socket, &dir.path().join("m"));
+        let helper = Arc::new(Mutex::new(helper));
         let shutdown = CancellationToken::new();
         let (agent, volume, drivers, metrics) = Self::agent(dir.path(), &setup, &shutdown).await;
         Self {
@@ -136,6 +146,7 @@ impl Node {
             shutdown,
             volume,
             setup,
+            helper,
             _cleanup: cleanup,
             dir,
         }
@@ -191,7 +202,7 @@ impl Node {
             stop_breaches: setup.stop_breaches,
             stats_interval: setup.stats_interval,
             probe_interval: setup.probe_interval,
-            helper: env!("CARGO_BIN_EXE_actor-volumes").into(),
+            helper: dir.join("helper.sock"),
         };
         let metrics = Arc::new(Metrics::default());
         let ports = Ports {
@@ -215,7 +226,7 @@ impl Node {
             volume: name.clone(),
             mount_path: "/my-data".into(),
             read_only: self.setup.read_only,
-            sub_path: String::new(),
+            sub_path: None,
         };
         let device = GrantDevice {
             container: None,
@@ -223,7 +234,16 @@ impl Node {
             device_path: "/dev/xvda".into(),
         };
         let (mounts, devices) = match volume.volume_mode {
-            VolumeMode::Filesystem => (vec![mount], Vec::new()),
+            VolumeMode::Filesystem => {
+                let of = |(container, path): &(Option<&str>, &str)| GrantMount {
+                    container: container.map(|c| c.parse().unwrap()),
+                    mount_path: format!("/{path}"),
+                    sub_path: Some(path.parse().unwrap()),
+                    ..mount.clone()
+                };
+                let sub_paths = self.setup.sub_paths.iter().map(of);
+                (sub_paths.chain([mount.clone()]).collect(), Vec::new())
+            }
             VolumeMode::Block => (Vec::new(), vec![device]),
         };
         Grant {
@@ -265,17 +285,40 @@ impl Node {
         KeyDir::new(self.dir.path().join("keys"))
     }
 
-    pub(crate) async fn create(&self, sandbox: &SandboxView, container: &str) -> Result<Needs> {
-        let container = ContainerView {
-            id: container.into(),
+    /// A container of the pod.
+    pub(crate) fn view(sandbox: &SandboxView, id: &str, name: &str) -> ContainerView {
+        ContainerView {
+            id: id.into(),
             sandbox: sandbox.id.clone(),
-            name: "agent".into(),
+            name: name.into(),
             ..ContainerView::default()
-        };
+        }
+    }
+
+    pub(crate) async fn create(&self, sandbox: &SandboxView, container: &str) -> Result<Needs> {
+        self.create_named(sandbox, container, "agent").await
+    }
+
+    pub(crate) async fn create_named(
+        &self,
+        sandbox: &SandboxView,
+        id: &str,
+        name: &str,
+    ) -> Result<Needs> {
+        let container = Self::view(sandbox, id, name);
         let until = Instant::now() + Duration::from_millis(1_500);
         self.agent
             .container_created(sandbox, &container, until)
             .await
+    }
+
+    /// The agent starts again over what is on disk.
+    pub(crate) async fn restart(&mut self) {
+        self.shutdown.cancel();
+        self.shutdown = CancellationToken::new();
+        self.agent = Self::agent(self.dir.path(), &self.setup, &self.shutdown)
+            .await
+            .0;
     }
 
     /// As a kubelet does: until it succeeds.

@@ -1,29 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who may connect, and what becomes of the line.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::fs::PermissionsExt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actor_volumes::{
     api::annotation,
+    control::NodePort as _,
     error::Kind,
     node::Authority as _,
     proto::api::{self, from_node::Message, nodes_client::NodesClient},
     rpc::{error_of, line},
-    transport::{self, TlsEndpoint},
+    transport::{self, Endpoint, TlsEndpoint},
 };
 use tokio_stream::StreamExt;
 
 use crate::{
     AT_LAST,
     authority::Authority,
-    site::{Site, refusal},
+    site::{HERE, Site, refusal},
 };
 
 const WITHIN: Duration = Duration::from_secs(30);
 
 /// Says Hello as `node` with the files of the endpoint, and gives the first answer.
 async fn hello(
-    endpoint: &TlsEndpoint,
+    endpoint: &Endpoint,
     node: &str,
     protocol: u32,
     instance: &str,
@@ -43,13 +48,13 @@ async fn hello(
     answer.message().await.map_err(|s| error_of(&s))
 }
 
-fn endpoint(site: &Site, name: &str, signed_by: &Authority, trusts: &Authority) -> TlsEndpoint {
+fn endpoint(site: &Site, name: &str, signed_by: &Authority, trusts: &Authority) -> Endpoint {
     let files = site.path(&format!("files-{name}-{}", fastrand::u32(..)));
-    TlsEndpoint {
+    Endpoint::Tls(TlsEndpoint {
         host: "127.0.0.1".into(),
         port: site.port,
         tls: signed_by.files(&files, name, trusts),
-    }
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,6 +87,32 @@ async fn a_node_speaks_for_itself_alone_and_only_with_a_certificate_of_the_autho
         matches!(welcome, Some(api::to_node::Message::Welcome(w)) if ready(&w)),
         "the right one is"
     );
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_of_the_same_host_comes_by_a_socket_and_by_its_name_alone() {
+    let mut site = Site::start(true).await;
+    let here = site.listen_here().await;
+    let mode = std::fs::metadata(site.path("nodes.sock")).unwrap();
+    assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    let other = refusal(hello(&here, "node-a", line::PROTOCOL, "i").await);
+    assert!(other.contains("set node.name"), "{other}");
+    let far = endpoint(&site, HERE, &site.authority, &site.authority);
+    let far = refusal(hello(&far, HERE, line::PROTOCOL, "i").await);
+    assert!(far.contains("the control plane's own host"), "{far}");
+
+    // Whoever resumes there waits until the node has taken the grant in.
+    let nodes = Arc::clone(site.nodes());
+    let waits = tokio::spawn(async move { nodes.told(&HERE.parse().unwrap()).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!waits.is_finished(), "no node is there to be told");
+    site.start_here(&here).await;
+    let told = tokio::time::timeout(AT_LAST, waits).await;
+    told.expect("it is told in time").unwrap().unwrap();
+    assert_eq!(site.node(HERE).unwrap().state, "Ready");
+    let elsewhere = "node-c".parse().unwrap();
+    site.nodes().told(&elsewhere).await.unwrap();
     site.stop().await;
 }
 

@@ -47,6 +47,9 @@ const DRIVER: &str = "testkit.actor-volumes.dev";
 
 pub(crate) const NAMES: [&str; 3] = ["node-a", "node-b", "node-c"];
 
+/// The node of the control plane's own host.
+pub(crate) const HERE: &str = "node-here";
+
 const CLASS: &str = "
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
@@ -177,7 +180,11 @@ impl Site {
                 ..DriverConfig::unix(DRIVER.parse().unwrap(), socket, Duration::from_secs(5))
             }]));
             let store = Arc::new(RedbStore::open(&store).unwrap());
-            let nodes = Nodes::open(store.clone(), None, Arc::new(Unwatched));
+            let nodes = Nodes::open(
+                store.clone(),
+                Some(HERE.parse().unwrap()),
+                Arc::new(Unwatched),
+            );
             let nodes = nodes.await.unwrap();
             keys.ensure().unwrap();
             let settings = Settings {
@@ -211,6 +218,33 @@ impl Site {
         });
     }
 
+    /// Lets the node of the control plane's own host come, by what it gives.
+    pub(crate) async fn listen_here(&self) -> Endpoint {
+        let run = self.control.as_ref().unwrap();
+        let socket = self.path("nodes.sock");
+        let service = NodesService::new(run.control.clone(), run.nodes.clone());
+        let service = service.only(HERE.parse().unwrap());
+        let at = socket.clone();
+        let serving = run.threads.spawn(async move {
+            let incoming = transport::bind(&at).await.unwrap();
+            let server = Server::builder().add_service(NodesServer::new(service));
+            tokio::spawn(server.serve_with_incoming(incoming));
+        });
+        serving.await.unwrap();
+        Endpoint::Unix(socket)
+    }
+
+    /// Starts the node agent that connects there.
+    pub(crate) async fn start_here(&mut self, here: &Endpoint) {
+        let link = LinkSettings {
+            node: HERE.parse().unwrap(),
+            endpoint: here.clone(),
+            ..self.link(NAMES[0])
+        };
+        let host = self.host(NAMES[0], link).await;
+        self.hosts.insert(NAMES[0], host);
+    }
+
     pub(crate) async fn kill_control(&mut self) {
         let run = self.control.take().unwrap();
         drop((run.control, run.nodes));
@@ -241,7 +275,7 @@ impl Site {
             instance: link::instance(&state).unwrap(),
             told_keys: state.join("told-keys"),
             boot_id: process::boot_id(),
-            endpoint: TlsEndpoint {
+            endpoint: Endpoint::Tls(TlsEndpoint {
                 host: "127.0.0.1".into(),
                 port: self.proxies.get(name).map_or(self.port, |p| p.port),
                 tls: TlsFiles {
@@ -250,7 +284,7 @@ impl Site {
                     key: tls.join("tls.key"),
                     server_name: Some("control.example".into()),
                 },
-            },
+            }),
         }
     }
 
@@ -281,7 +315,7 @@ impl Site {
                 stop_breaches: false,
                 stats_interval: Duration::ZERO,
                 probe_interval: Duration::ZERO,
-                helper: env!("CARGO_BIN_EXE_actor-volumes").into(),
+                helper: dir.join("helper.sock"),
             };
             let word = Arc::new(Word::new("the control plane of the test", &state).unwrap());
             let ports = Ports {

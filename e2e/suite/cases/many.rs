@@ -5,7 +5,7 @@ use testkit::cri::{Annotations, ContainerSpec};
 
 use super::{SHARED, create, qualified, template};
 use crate::{
-    Case,
+    Case, canary,
     driver::{self, Driver},
     node::Node,
     setup::setup,
@@ -44,8 +44,11 @@ fn site(node: &mut Node) -> Site<'_> {
     let site = Site::start(node, &other);
     site.a.apply(
         "storageclass",
-        "apiVersion: storage.k8s.io/v1\nkind: StorageClass\n\
-         metadata:\n  name: fast\nprovisioner: testkit.actor-volumes.dev\n",
+        &format!(
+            "apiVersion: storage.k8s.io/v1\nkind: StorageClass\n\
+             metadata:\n  name: fast\nprovisioner: testkit.actor-volumes.dev\n{}",
+            canary::parameters()
+        ),
     );
     site.a.apply("template", &template(SHARED, &[("", false)]));
     create(site.a, "a", SHARED);

@@ -18,6 +18,7 @@ const METHODS: [&str; 6] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     ServeKilled,
+    PartKilled,
     ServeStopped,
     DriverKilled,
     DriverStopped,
@@ -26,8 +27,10 @@ enum Fault {
 }
 
 /// Each as often as it is here.
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 11] = [
     Fault::ServeKilled,
+    Fault::PartKilled,
+    Fault::PartKilled,
     Fault::ServeKilled,
     Fault::ServeStopped,
     Fault::DriverKilled,
@@ -68,7 +71,7 @@ impl Chaos {
             self.random.shuffle(&mut self.due);
         }
         let fault = self.due.pop().expect("there are faults");
-        if fault == Fault::ServeKilled && self.spares_serve {
+        if matches!(fault, Fault::ServeKilled | Fault::PartKilled) && self.spares_serve {
             return Duration::ZERO;
         }
         let moment = Duration::from_millis(self.random.u64(0..4_000));
@@ -78,6 +81,11 @@ impl Chaos {
                 node.kill_serve();
                 pause();
                 node.start_serve();
+            }
+            Fault::PartKilled => {
+                let parts = ["control", "node", "helper"];
+                let part = self.random.choice(parts).expect("there are three");
+                node.kill_part(part, |_| {});
             }
             Fault::ServeStopped => {
                 node.freeze_serve(true);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a process takes up while it lives.
+//! What processes take up while they live.
 
 use std::{
     fmt, fs,
@@ -22,30 +22,9 @@ struct Sample {
     files: u64,
 }
 
-/// Samples of one process.
-#[derive(Default)]
-pub(super) struct Growth {
-    pid: u32,
-    samples: Vec<Sample>,
-    last: Option<Instant>,
-}
-
-impl Growth {
-    pub(super) fn is_empty(&self) -> bool {
-        self.pid == 0
-    }
-
-    pub(super) fn begin(&mut self, pid: u32) {
-        self.pid = pid;
-    }
-
-    /// Looks, if it is time to.
-    pub(super) fn sample(&mut self) {
-        if self.pid == 0 || self.last.is_some_and(|at| at.elapsed() < EACH) {
-            return;
-        }
-        self.last = Some(Instant::now());
-        let dir = format!("/proc/{}", self.pid);
+impl Sample {
+    fn of(pid: u32) -> Self {
+        let dir = format!("/proc/{pid}");
         let status = fs::read_to_string(format!("{dir}/status")).expect("it lives on");
         let field = |name: &str| {
             let line = status.lines().find(|l| l.starts_with(name));
@@ -54,13 +33,46 @@ impl Growth {
                 .and_then(|v| v.parse().ok())
                 .expect("the kernel tells")
         };
-        self.samples.push(Sample {
+        Self {
             memory_kib: field("VmRSS:"),
             threads: field("Threads:"),
             files: fs::read_dir(format!("{dir}/fd"))
                 .expect("it lives on")
                 .count() as u64,
+        }
+    }
+}
+
+/// Samples of them together.
+#[derive(Default)]
+pub(super) struct Growth {
+    pids: Vec<u32>,
+    samples: Vec<Sample>,
+    last: Option<Instant>,
+}
+
+impl Growth {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pids.is_empty()
+    }
+
+    pub(super) fn begin(&mut self, pids: Vec<u32>) {
+        self.pids = pids;
+    }
+
+    /// Looks, if it is time to.
+    pub(super) fn sample(&mut self) {
+        if self.pids.is_empty() || self.last.is_some_and(|at| at.elapsed() < EACH) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        let each = self.pids.iter().map(|pid| Sample::of(*pid));
+        let all = each.reduce(|a, b| Sample {
+            memory_kib: a.memory_kib + b.memory_kib,
+            threads: a.threads + b.threads,
+            files: a.files + b.files,
         });
+        self.samples.extend(all);
     }
 
     /// The means of the first and the last third.

@@ -233,20 +233,6 @@ fn json_is_read_strictly() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_by_name() {
-    let good = write(&grant()).unwrap()[ATTACHMENTS].clone();
-    for (from, to, name) in [(
-        "\"readOnly\":false",
-        "\"readOnly\":false,\"subPath\":\"x\"",
-        "subPath",
-    )] {
-        assert!(good.contains(from), "{from}");
-        let text = refusal(&with_attachments(&good.replacen(from, to, 1)));
-        assert!(text.contains(&format!("{name} is not supported")), "{text}");
-    }
-}
-
-#[test]
 fn who_it_is_for_and_until_when_is_read_and_written_the_same() {
     let mut one = grant();
     one.audience = Audience::Host {
@@ -298,6 +284,29 @@ fn a_signature_is_found_and_nothing_is_read_before_it() {
     assert!(find(&large).err().unwrap().to_string().contains("65536"));
     let alone = annotations(&[(SIGNATURE, "x")]);
     assert!(refusal(&alone).contains("is missing"));
+}
+
+#[test]
+fn a_sub_path_is_taken_and_one_that_leads_elsewhere_is_refused() {
+    let good = write(&grant()).unwrap()[ATTACHMENTS].clone();
+    let with = |sub_path: &str| {
+        let field = format!("\"readOnly\":false,\"subPath\":{sub_path:?}");
+        with_attachments(&good.replacen("\"readOnly\":false", &field, 1))
+    };
+    let sub_path = |text: &str| {
+        let read = read(&with(text)).unwrap().unwrap();
+        read.grant.mounts[0].sub_path.clone()
+    };
+    assert_eq!(sub_path("data/cache"), Some("data/cache".parse().unwrap()));
+    assert_eq!(sub_path(""), None);
+    for bad in ["..", "a/../../b", "/etc", "a//b", "a/"] {
+        let text = refusal(&with(bad));
+        assert!(text.contains("subPath: it must not"), "{bad}: {text}");
+    }
+    let mut nested = grant();
+    nested.mounts[0].sub_path = Some("data/cache".parse().unwrap());
+    let read = read(&write(&nested).unwrap()).unwrap().unwrap();
+    assert_eq!(read.grant, nested);
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub(in crate::api) fn mount(container: Option<&str>, volume: &str, path: &str) -
         volume: label(volume),
         mount_path: path.into(),
         read_only: false,
-        sub_path: String::new(),
+        sub_path: None,
     }
 }
 
@@ -206,10 +206,6 @@ fn each_broken_rule_is_found_and_named() {
         (
             |g| g.mounts.push(mount(Some("agent"), "vol1", "/other")),
             "mounts[2]",
-        ),
-        (
-            |g| g.mounts[0].sub_path = "x".into(),
-            "subPath is not supported",
         ),
         (
             |g| g.volumes[0].volume_mode = VolumeMode::Block,

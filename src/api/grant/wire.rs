@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result},
     model::{
         AccessMode, ActorUid, Audience, DnsLabel, DriverName, Generation, Grant, GrantActor,
-        GrantDevice, GrantMount, GrantVolume, NodeName, SecretRef, SecretRefs, SecretUse,
+        GrantDevice, GrantMount, GrantVolume, NodeName, SecretRef, SecretRefs, SecretUse, SubPath,
         VolumeMode, VolumeUid,
     },
 };
@@ -100,8 +100,8 @@ struct WireMount {
     mount_path: String,
     #[serde(default)]
     read_only: bool,
-    #[serde(default)]
-    sub_path: String,
+    #[serde(default, deserialize_with = "sub_path")]
+    sub_path: Option<SubPath>,
 }
 
 #[derive(Deserialize)]
@@ -306,6 +306,13 @@ impl<'de> Deserialize<'de> for Hidden {
             .map(Hidden)
             .map_err(|_| D::Error::custom("expected a string"))
     }
+}
+
+/// No text is the whole volume.
+fn sub_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SubPath>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let parsed = (!text.is_empty()).then(|| text.parse()).transpose();
+    parsed.map_err(|e: Error| D::Error::custom(format_args!("subPath: {e}")))
 }
 
 /// A word of an enumeration, as a string and in no other form.

@@ -162,9 +162,11 @@ fn mount<'n>(
     let volume = volume(item, VolumeMode::Filesystem, declared, problems);
     let mount_path = path(&item.field("mountPath"), item, taken, problems);
     let sub_path = item.field("subPath");
-    if sub_path.says_something() {
-        sub_path.problem(problems, UNSUPPORTED);
-    }
+    let sub_path = match sub_path.text(problems) {
+        // As it is where it is left out: the whole volume.
+        None | Some("") => None,
+        Some(text) => sub_path.parsed(text, problems),
+    };
     let flag = item.field("readOnly");
     let asked = flag.flag(problems);
     let (name, nobody_writes) = volume?;
@@ -180,6 +182,7 @@ fn mount<'n>(
         volume: name.parse().ok()?,
         mount_path: mount_path?.to_owned(),
         read_only: asked || nobody_writes,
+        sub_path,
     })
 }
 

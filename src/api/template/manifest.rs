@@ -44,6 +44,9 @@ fn mount(mount: &TemplateMount) -> Value {
     if mount.read_only {
         value["readOnly"] = json!(true);
     }
+    if let Some(sub_path) = &mount.sub_path {
+        value["subPath"] = json!(sub_path);
+    }
     value
 }
 

@@ -40,6 +40,7 @@ fn the_plain_template_gets_the_defaults() {
                     volume: label("vol1"),
                     mount_path: "/my-data".into(),
                     read_only: false,
+                    sub_path: None,
                 }],
                 volume_devices: Vec::new(),
             }],
@@ -230,6 +231,7 @@ fn any_template() -> impl Strategy<Value = Template> {
                     volume: volume.clone(),
                     mount_path: format!("{path}{index}"),
                     read_only: read_only[index],
+                    sub_path: read_only[index].then(|| name.as_str().parse().unwrap()),
                 };
                 let is_block = |name: &DnsLabel| {
                     let volume = volumes.iter().find(|v| &v.name == name);

@@ -143,16 +143,16 @@ impl Nodes {
                 "node {node} is not fenced: volumes that it has would be given to other nodes, and whoever still writes there destroys them; make sure that it is powered off, or cut from its storage, and say so with --confirm-off"
             )));
         }
-        if self.local(node).is_some() {
+        if self.is_here(node) {
             return Err(Error::precondition(format!(
-                "node {node} is the one of the control plane's own process: it is not off"
+                "node {node} is the control plane's own host: it is not off"
             )));
         }
         {
             let _writing = self.writing.lock().await;
             let mut record = {
                 let book = self.book();
-                let entry = book.nodes.get(node).ok_or_else(|| super::unknown(node))?;
+                let entry = book.nodes.get(node).ok_or_else(|| self.unknown(node))?;
                 if entry.line.is_some() {
                     return Err(Error::precondition(format!(
                         "node {node} is connected, so it is not off: suspend its actors instead, or stop it first"

@@ -71,8 +71,19 @@ impl Line {
         }
     }
 
-    /// Calls the node. Whoever calls has a deadline of its own.
+    /// Calls the node about a volume. Whoever calls has a deadline of its own.
     pub(super) async fn call(&self, volume: &VolumeKey, call: Call) -> Result<api::Answer> {
+        let (driver, id) = (volume.driver.to_string(), volume.volume_id.clone());
+        self.ask(driver, id, call).await
+    }
+
+    /// Resolves when the node has taken in what was sent to it before.
+    pub(super) async fn told(&self) -> Result<()> {
+        let call = Call::Told(api::ToldCall {});
+        self.ask(String::new(), String::new(), call).await.map(drop)
+    }
+
+    async fn ask(&self, driver: String, volume_id: String, call: Call) -> Result<api::Answer> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         self.waiting().insert(id, answer);
@@ -80,8 +91,8 @@ impl Line {
         let _forget = Forget { line: self, id };
         self.send(Message::Request(api::Request {
             id,
-            driver: volume.driver.to_string(),
-            volume_id: volume.volume_id.clone(),
+            driver,
+            volume_id,
             call: Some(call),
         }));
         let lost = || {

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::{Nodes, Standing, away, returning, unknown};
+use super::{Nodes, Standing, away, returning};
 use crate::{
     control::NodePort,
     csi::{NodeInfo, VolumeStats},
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     model::{ActorRef, DriverName, Generation, Grant, NodeName, VolumeKey},
     proto::api::{self, request::Call},
 };
@@ -21,26 +21,17 @@ impl Nodes {
 #[tonic::async_trait]
 impl NodePort for Nodes {
     async fn revoke(&self, node: &NodeName, volume: &VolumeKey, at: Generation) -> Result<()> {
-        if let Some(local) = self.local(node) {
-            return local.revoke(node, volume, at).await;
-        }
         let call = Call::Revoke(api::RevokeCall { generation: at.0 });
         self.call(node, volume, call).await.map(drop)
     }
 
     async fn held(&self, node: &NodeName, volume: &VolumeKey) -> Result<Option<String>> {
-        if let Some(local) = self.local(node) {
-            return local.held(node, volume).await;
-        }
         let call = Call::Held(api::HeldCall {});
         let by = self.call(node, volume, call).await?.held_by;
         Ok((!by.is_empty()).then_some(by))
     }
 
     async fn released(&self, node: &NodeName) {
-        if let Some(local) = self.local(node) {
-            return local.released(node).await;
-        }
         let hint = self.book().nodes.get(node).map(|e| e.released.subscribe());
         match hint {
             // Entries stay as long as the process.
@@ -52,26 +43,17 @@ impl NodePort for Nodes {
     }
 
     async fn forget(&self, node: &NodeName, volume: &VolumeKey) -> Result<()> {
-        if let Some(local) = self.local(node) {
-            return local.forget(node, volume).await;
-        }
         let call = Call::Forget(api::ForgetCall {});
         self.call(node, volume, call).await.map(drop)
     }
 
     async fn quiet(&self, node: &NodeName, volume: &VolumeKey, length: Duration) -> Result<()> {
-        if let Some(local) = self.local(node) {
-            return local.quiet(node, volume, length).await;
-        }
         let length_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
         let call = Call::Quiet(api::QuietCall { length_ms });
         self.call(node, volume, call).await.map(drop)
     }
 
     async fn unquiet(&self, node: &NodeName, volume: &VolumeKey) {
-        if let Some(local) = self.local(node) {
-            return local.unquiet(node, volume).await;
-        }
         // Where it cannot be said, the quiet ends by itself.
         let _ = self
             .call(node, volume, Call::Unquiet(api::UnquietCall {}))
@@ -79,17 +61,11 @@ impl NodePort for Nodes {
     }
 
     async fn expand(&self, node: &NodeName, volume: &VolumeKey, bytes: u64) -> Result<bool> {
-        if let Some(local) = self.local(node) {
-            return local.expand(node, volume, bytes).await;
-        }
         let call = Call::Expand(api::ExpandCall { bytes });
         Ok(self.call(node, volume, call).await?.expanded)
     }
 
     async fn stats(&self, node: &NodeName, volume: &VolumeKey) -> Result<Option<VolumeStats>> {
-        if let Some(local) = self.local(node) {
-            return local.stats(node, volume).await;
-        }
         let call = Call::Stats(api::StatsCall {});
         let stats = self.call(node, volume, call).await?.stats;
         if stats.is_empty() {
@@ -105,11 +81,11 @@ impl NodePort for Nodes {
     }
 
     async fn node_info(&self, node: &NodeName, driver: &DriverName) -> Result<Option<NodeInfo>> {
-        if self.local(node).is_some() {
+        if self.is_here(node) {
             return Ok(None);
         }
         let book = self.book();
-        let entry = book.nodes.get(node).ok_or_else(|| unknown(node))?;
+        let entry = book.nodes.get(node).ok_or_else(|| self.unknown(node))?;
         let known = entry.record.drivers.get(driver).cloned();
         known.map(|d| Some(d.into())).ok_or_else(|| {
             Error::unavailable(format!(
@@ -119,14 +95,14 @@ impl NodePort for Nodes {
     }
 
     fn admits(&self, node: &NodeName) -> Result<()> {
-        if self.local(node).is_some() {
-            return Ok(());
-        }
         let book = self.book();
-        let entry = book
-            .nodes
-            .get(node)
-            .ok_or_else(|| Error::precondition(unknown(node).full_message()))?;
+        let entry = book.nodes.get(node).ok_or_else(|| {
+            let unknown = self.unknown(node);
+            match self.is_here(node) {
+                true => unknown,
+                false => Error::precondition(unknown.full_message()),
+            }
+        })?;
         match (&entry.line, entry.standing, &entry.record.fenced) {
             (_, Standing::Unconfirmed, _) => Err(Error::precondition(entry.message())),
             (Some(_), _, Some(_)) => Err(Error::precondition(returning(node))),
@@ -134,7 +110,7 @@ impl NodePort for Nodes {
                 "{}: resume the actor on another node, or bring this one back",
                 away(entry)
             ))),
-            (None, _, None) => Err(Error::unavailable(entry.message())),
+            (None, _, None) => Err(Error::unavailable(self.message(entry))),
             (Some(_), _, None) => Ok(()),
         }
     }
@@ -153,7 +129,26 @@ impl NodePort for Nodes {
     }
 
     fn word(&self, actor: &ActorRef, grant: Option<&Grant>) {
-        let remote = grant.filter(|g| self.local(&g.node).is_none());
-        self.book().word(actor, remote);
+        self.book().word(actor, grant);
+    }
+
+    async fn told(&self, node: &NodeName) -> Result<()> {
+        // Others are told as fast as the network is, and a pod that is faster is
+        // asked to come again.
+        if !self.is_here(node) {
+            return Ok(());
+        }
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if let Ok(line) = self.line(node) {
+                match line.told().await {
+                    Err(error) if error.kind() == Kind::Unavailable => {}
+                    told => return told,
+                }
+            }
+            // The sender lives as long as this.
+            let _ = changes.changed().await;
+        }
     }
 }

@@ -24,12 +24,14 @@ use crate::{
 /// How long a node may take to say who it is.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
-/// The server side of `actorvolumes.v1.Nodes`. Serve it behind mutual TLS alone:
-/// without a certificate nobody is let in.
+/// The server side of `actorvolumes.v1.Nodes`. Serve it behind mutual TLS, where a
+/// certificate names each node; or on a unix socket, for one node alone.
 #[derive(Clone)]
 pub struct NodesService {
     control: Arc<Control>,
     nodes: Arc<Nodes>,
+    /// The only node that may come here, by a unix socket; none: any with a certificate.
+    only: Option<NodeName>,
 }
 
 /// What goes to a node.
@@ -38,7 +40,28 @@ type Outbound = Pin<Box<dyn Stream<Item = Outgoing> + Send>>;
 impl NodesService {
     /// The service over the nodes of a control plane.
     pub fn new(control: Arc<Control>, nodes: Arc<Nodes>) -> Self {
-        Self { control, nodes }
+        Self {
+            control,
+            nodes,
+            only: None,
+        }
+    }
+
+    /// The same for a unix socket, behind a door that lets nobody in but root and the
+    /// user of this process: whoever comes may use this name alone.
+    pub fn only(self, node: NodeName) -> Self {
+        Self {
+            only: Some(node),
+            ..self
+        }
+    }
+
+    /// The names that whoever calls may use.
+    fn names<T>(&self, request: &Request<T>) -> Vec<String> {
+        match &self.only {
+            Some(node) => vec![node.to_string()],
+            None => line::peer_names(request),
+        }
     }
 
     async fn hello(&self, inbound: &mut Streaming<api::FromNode>) -> Result<api::Hello> {
@@ -101,13 +124,18 @@ impl NodesService {
             .iter()
             .any(|name| name.eq_ignore_ascii_case(node.as_str()))
         {
-            return Err(Error::denied(format!(
-                "a certificate for {names:?} cannot speak for node {node}: give the node one with its name as a DNS name"
-            )));
+            return Err(Error::denied(match &self.only {
+                Some(here) => format!(
+                    "node {node} cannot come by the socket of node {here}: set node.name to that, or connect with mutual TLS"
+                ),
+                None => format!(
+                    "a certificate for {names:?} cannot speak for node {node}: give the node one with its name as a DNS name"
+                ),
+            }));
         }
-        if self.nodes.local(&node).is_some() {
+        if self.only.is_none() && self.nodes.is_here(&node) {
             return Err(Error::already_exists(format!(
-                "node {node} is the node of the control plane's own process: set another node.name"
+                "node {node} is the node of the control plane's own host: set another node.name"
             )));
         }
         if hello.instance.is_empty() {
@@ -191,12 +219,13 @@ impl nodes_server::Nodes for NodesService {
         &self,
         request: Request<Streaming<api::FromNode>>,
     ) -> Result<Response<Outbound>, Status> {
-        let names = line::peer_names(&request);
+        let names = self.names(&request);
         let mut inbound = request.into_inner();
-        let admitted = match self.hello(&mut inbound).await {
-            Ok(hello) => self.admit(&names, hello, inbound).await,
-            Err(error) => Err(error),
+        let admitted = async {
+            let hello = self.hello(&mut inbound).await?;
+            self.admit(&names, hello, inbound).await
         };
+        let admitted = admitted.await;
         admitted.map(Response::new).map_err(|error| {
             tracing::warn!(error = %error.full_message(), "a node was refused");
             status_of(&error)

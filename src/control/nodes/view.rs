@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{DriverAtNode, Entry, Nodes, unknown};
+use super::{DriverAtNode, Entry, Nodes};
 use crate::{
     error::{Error, Result},
     model::{DriverName, NodeName},
@@ -22,42 +22,49 @@ impl Nodes {
     /// All nodes, by name.
     pub fn all(&self) -> Vec<api::Node> {
         let book = self.book();
-        let mut all: Vec<_> = book.nodes.values().map(of).collect();
-        if let Some((name, _)) = &self.local {
+        let mut all: Vec<_> = book.nodes.values().map(|e| self.shown(e)).collect();
+        if let Some(name) = &self.here
+            && !book.nodes.contains_key(name)
+        {
             all.push(here(name));
+            all.sort_by(|a, b| a.name.cmp(&b.name));
         }
-        all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
     /// One node.
     pub fn one(&self, node: &NodeName) -> Result<api::Node> {
-        if self.local(node).is_some() {
-            return Ok(here(node));
-        }
         let book = self.book();
-        let found = book.nodes.get(node).map(of);
-        found.ok_or_else(|| Error::not_found(unknown(node).full_message()))
+        match book.nodes.get(node) {
+            Some(entry) => Ok(self.shown(entry)),
+            None if self.is_here(node) => Ok(here(node)),
+            None => Err(Error::not_found(self.unknown(node).full_message())),
+        }
+    }
+
+    fn shown(&self, entry: &Entry) -> api::Node {
+        of(entry, self.message(entry))
     }
 }
 
+/// The node of this host, before it came for the first time.
 fn here(name: &NodeName) -> api::Node {
     api::Node {
         name: name.to_string(),
-        state: "Ready".into(),
-        message: "the node of the control plane's own process".into(),
+        state: "Away".into(),
+        message: super::starting(name),
         ..api::Node::default()
     }
 }
 
-fn of(entry: &Entry) -> api::Node {
+fn of(entry: &Entry, message: String) -> api::Node {
     let record = &entry.record;
     let fence = record.fenced.as_ref();
     let doubles = entry.doubles.iter();
     api::Node {
         name: record.name.to_string(),
         state: entry.state().into(),
-        message: entry.message(),
+        message,
         first_seen: time(record.first_seen),
         since: time(entry.since),
         instance: record.instance.clone(),

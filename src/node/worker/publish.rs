@@ -62,10 +62,12 @@ impl Volume {
             return Err(broken);
         }
         self.give_to_group(driver, &publication, &seen).await?;
+        let sub_paths = self.show_sub_paths(&publication, &seen).await?;
         let mount = seen.mount().cloned();
         self.commit(|record| {
             if let Some(p) = record.publication_mut(scope) {
                 p.phase = Phase::Done;
+                p.sub_paths = sub_paths;
                 p.device = seen.device;
                 p.file_system = mount.as_ref().map_or(String::new(), |m| m.fs_type.clone());
                 p.identity = mount.map(|m| m.identity);
@@ -123,10 +125,7 @@ impl Volume {
         {
             return Ok(());
         }
-        let target = self.shared.layout.target(&self.key, &publication.scope);
-        self.shared
-            .helpers
-            .own(&self.key, &target, mount.id, group)
-            .await
+        let place = self.shared.layout.place(&self.key, &publication.scope);
+        self.shared.helpers.own(place, &mount.identity, group).await
     }
 }

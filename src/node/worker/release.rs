@@ -60,7 +60,10 @@ impl Volume {
         };
         let is_block = publication.request.volume_mode == VolumeMode::Block;
         let containers = containers(&publication, is_block);
-        let known = vec![target.clone(), staging];
+        let known = [target.clone(), staging]
+            .into_iter()
+            .chain(self.sub_paths(&publication).into_values())
+            .collect();
         if let Some(holder) = self.holder(driver, &traces, known, containers).await? {
             return Ok(held(holder));
         }
@@ -73,6 +76,7 @@ impl Volume {
         })
         .await?;
         crash::hit(CrashPoint::UnpublishIntended);
+        self.hide_sub_paths(&publication).await?;
         let volume_id = &self.key.volume_id;
         self.until_gone("NodeUnpublishVolume", &target, || {
             driver.node_unpublish(volume_id, &target)

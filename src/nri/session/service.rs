@@ -293,6 +293,24 @@ impl<P: Plugin> Service for PluginService<P> {
     }
 }
 
+/// The requests of one session, one after the other, without the session.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) async fn answer_all<P: Plugin>(plugin: P, requests: &[(&str, &[u8])]) {
+    let (progress, _seen) = watch::channel(Progress::New);
+    let service = PluginService::new(Arc::new(plugin), progress);
+    for (method, payload) in requests {
+        let call = Call {
+            service: PLUGIN_SERVICE,
+            method,
+            payload,
+            deadline: None,
+        };
+        if let Answer::Later(later) = service.call(&call) {
+            let _ = later.await;
+        }
+    }
+}
+
 fn read<M: Message + Default>(method: &str, payload: &[u8]) -> Result<M> {
     M::decode(payload)
         .map_err(|e| Error::invalid(format!("cannot read the request of {method}")).with_source(e))
