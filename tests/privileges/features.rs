@@ -9,9 +9,8 @@ use std::{
 
 use actor_volumes::host::{
     device, enter,
-    idmap,
     holders::{self, Query},
-    mount,
+    idmap, mount,
     privileges::{CapabilitySet, Need, Process},
     sub_path, tree,
 };
@@ -111,9 +110,7 @@ fn shows_a_directory_of_a_volume() -> Feature {
 fn maps_owners() -> Feature {
     let (volume, users) = (Volume::new(), Waits::with_users());
     let shows = volume.identity();
-    Box::new(move || {
-        idmap::can_map(volume.path(), &shows, users.pid()).map_err(|e| e.to_string())
-    })
+    Box::new(move || idmap::can_map(volume.path(), &shows, users.pid()).map_err(|e| e.to_string()))
 }
 
 fn mounts() -> Feature {
