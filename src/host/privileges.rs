@@ -96,6 +96,11 @@ pub const TABLE: &[Need] = &[
     ),
     need(
         Process::Helper,
+        CapabilitySet::SYS_PTRACE,
+        "user namespaces: to open that of a pod, whose processes are of other users",
+    ),
+    need(
+        Process::Helper,
         CapabilitySet::DAC_OVERRIDE,
         "`fsGroup` and `subPath`: to open directories of other users, and to make some in them",
     ),
