@@ -94,6 +94,7 @@ root_stages() {
     fi
     stage "tool check" bash e2e/tools/check.sh
     stage dependencies bash e2e/deny.sh
+    stage fuzz bash e2e/fuzz.sh
     stage build cargo build --locked --workspace --bins
     stage "root tests" bash e2e/root-tests.sh
     stage "csi-sanity" bash e2e/sanity.sh

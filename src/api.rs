@@ -17,3 +17,4 @@ mod tree;
 mod walk;
 
 pub use problem::{Problem, Problems};
+pub use rule::selinux_mount_flag;

@@ -3,8 +3,10 @@
 
 mod control;
 mod guard;
+mod keys;
 mod limits;
 mod parts;
+mod policy;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,8 +23,10 @@ use crate::{
 
 pub use control::{Control, NodeControl, ServerTls};
 pub use guard::{Guard, GuardSettings};
+pub use keys::Keys;
 pub use limits::Limits;
 pub use parts::LocalDriver;
+pub use policy::{Listed, Policy};
 
 /// Where the configuration is read from unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/actor-volumes/config.toml";
@@ -60,6 +64,10 @@ pub struct Config {
     pub wait: Wait,
     /// What stands in the OCI runtime's place.
     pub guard: Guard,
+    /// What pods may have of volumes.
+    pub policy: Policy,
+    /// The keys of grants.
+    pub keys: Keys,
     /// The CSI drivers.
     pub driver: Vec<Driver>,
     /// The embedded CSI driver as a part of `serve`.
@@ -454,7 +462,9 @@ impl Config {
             }
         }
         self.control.check()?;
+        self.keys.check()?;
         self.guard.check()?;
+        self.policy.check()?;
         self.limits.check()?;
         if let Some(control) = &self.node.control {
             control.endpoint()?;

@@ -9,7 +9,8 @@ use crate::{
     oci::{self, ContainerSpec},
     proto::cri::{
         ContainerState, ContainerStatusRequest, ListContainersRequest, ListPodSandboxRequest,
-        PodSandboxState, StopPodSandboxRequest, runtime_service_client::RuntimeServiceClient,
+        PodSandboxState, StatusRequest, StopPodSandboxRequest,
+        runtime_service_client::RuntimeServiceClient,
     },
     transport,
 };
@@ -112,6 +113,22 @@ impl Cri {
             Some(info) => oci::of_status(&info),
             None => Ok(None),
         }
+    }
+
+    /// Whether this handler of the runtime knows user namespaces and mounts whose owners
+    /// are mapped. None: the runtime does not tell.
+    pub async fn maps_ids(&self, handler: &str) -> Result<Option<bool>> {
+        let ask = async {
+            let request = StatusRequest { verbose: false };
+            let answer = self.client().await?.status(request).await;
+            let handlers = answer
+                .map_err(|s| self.failed("Status", &s))?
+                .into_inner()
+                .runtime_handlers;
+            let found = handlers.into_iter().find(|h| h.name == handler);
+            Ok(found.and_then(|h| h.features).map(|f| f.user_namespaces))
+        };
+        self.within("tell of its handlers", ask).await
     }
 
     /// Ends the sandbox with all its containers.

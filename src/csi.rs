@@ -2,6 +2,7 @@
 //! The CSI client: drivers by name, their capabilities, and every call with a
 //! deadline and a class of failure.
 
+mod answer;
 mod attach;
 mod breaker;
 mod call;

@@ -14,6 +14,7 @@ use crate::{
     error::{Error, Result},
     model::{
         ContainerView, DnsLabel, Grant, GrantDevice, GrantMount, GrantVolume, SubPath, VolumeMode,
+        clean_path,
     },
 };
 
@@ -26,6 +27,17 @@ pub struct MountNeed {
     pub source: PathBuf,
     /// Whether writes are refused.
     pub read_only: bool,
+    /// What else the bind is made with.
+    pub flags: Flags,
+}
+
+/// What a bind mount is made with beside `nosuid` and `nodev`, which it always has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// No program in it can be executed.
+    pub no_exec: bool,
+    /// Its owners are shown as the container's user namespace has them.
+    pub id_mapped: bool,
 }
 
 /// A block device that a container must have.
@@ -59,6 +71,8 @@ pub struct Shown {
     pub sub_paths: BTreeMap<SubPath, PathBuf>,
     /// The numbers, where it is a block device.
     pub device: Option<(u32, u32)>,
+    /// What its bind mounts are made with.
+    pub flags: Flags,
 }
 
 /// What this container must have.
@@ -73,11 +87,11 @@ pub fn needs(
     let own: Vec<_> = container
         .mounts
         .iter()
-        .map(|mount| (clean(&mount.destination), &mount.destination))
+        .map(|mount| (clean_path(&mount.destination), &mount.destination))
         .collect();
     let mut mounts = Vec::new();
     for mount in applying(grant, &container.name) {
-        let destination = clean(&mount.mount_path);
+        let destination = clean_path(&mount.mount_path);
         if let Some((_, hidden)) = own.iter().find(|(path, _)| path.starts_with(&destination)) {
             return Err(conflict(mount, hidden, container));
         }
@@ -92,6 +106,7 @@ pub fn needs(
             destination: mount.mount_path.clone(),
             source: source(mount, shown)?,
             read_only: mount.read_only || volume.access_mode.is_read_only(),
+            flags: shown.flags,
         };
         mounts.push((destination, need));
     }
@@ -99,7 +114,7 @@ pub fn needs(
     mounts.sort_by(|one, other| one.0.cmp(&other.0));
     let mut devices = Vec::new();
     for device in devices_for(grant, &container.name) {
-        let path = clean(&device.device_path);
+        let path = clean_path(&device.device_path);
         let own = own.iter().map(|(at, shown)| (at, shown.as_str()));
         let ours = mounts
             .iter()
@@ -178,10 +193,19 @@ pub fn volumes_for<'g>(grant: &'g Grant, container_name: &str) -> Vec<&'g GrantV
         .collect()
 }
 
-/// The options of the bind mount.
+/// The options of the bind mount. A volume brings its actor no program that runs as
+/// another user and no device, whatever the driver mounted it with.
 pub fn options(need: &MountNeed) -> Vec<String> {
     let access = if need.read_only { "ro" } else { "rw" };
-    ["rbind", "rprivate", access].map(String::from).to_vec()
+    let mut options = vec!["rbind", "rprivate", access, "nosuid", "nodev"];
+    if need.flags.no_exec {
+        options.push("noexec");
+    }
+    if need.flags.id_mapped {
+        // All of it or nothing: what is mounted in it would else have no owner.
+        options.push("ridmap");
+    }
+    options.into_iter().map(String::from).collect()
 }
 
 /// The mounts of the grant for a container of this name; a mount without a
@@ -203,22 +227,6 @@ fn devices_for<'g>(grant: &'g Grant, name: &str) -> impl Iterator<Item = &'g Gra
             .as_ref()
             .is_none_or(|container| container.as_str() == name)
     })
-}
-
-/// The path without empty, `.` and `..` parts, as a runtime resolves it in a
-/// root without links.
-fn clean(path: &str) -> PathBuf {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    Path::new("/").join(parts.join("/"))
 }
 
 fn conflict(mount: &GrantMount, own: &str, container: &ContainerView) -> Error {

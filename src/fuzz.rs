@@ -9,8 +9,11 @@ mod state;
 mod text;
 mod wire;
 
+/// What a target does with an input.
+type Target = fn(&[u8]);
+
 /// The functions, by the name of their target.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("annotation", text::annotation),
     ("config", text::config),
     ("csi_answers", wire::csi_answers),

@@ -8,6 +8,7 @@ pub mod device;
 pub mod durable;
 pub mod enter;
 pub mod holders;
+pub mod idmap;
 pub mod inherited;
 pub mod lock;
 pub mod mount;

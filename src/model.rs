@@ -4,6 +4,7 @@
 mod access;
 mod grant;
 mod name;
+mod place;
 mod scope;
 mod secret_ref;
 mod sub_path;
@@ -17,6 +18,7 @@ pub use grant::{Audience, Grant, GrantActor, GrantDevice, GrantMount, GrantVolum
 pub use name::{
     ActorRef, ActorUid, DnsLabel, DriverName, Generation, NodeName, RuntimeId, VolumeKey, VolumeUid,
 };
+pub use place::clean_path;
 pub use scope::{Scope, ScopeKey};
 pub use secret_ref::{SecretRef, SecretRefs, SecretUse};
 pub use sub_path::SubPath;

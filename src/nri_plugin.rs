@@ -155,11 +155,15 @@ pub(crate) fn sandbox_view(pod: PodSandbox) -> SandboxView {
         namespace: pod.namespace,
         uid: pod.uid,
         annotations: sorted(pod.annotations),
+        handler: pod.runtime_handler,
     }
 }
 
 pub(crate) fn container_view(container: Container) -> ContainerView {
+    let namespaces = container.linux.map(|l| l.namespaces).unwrap_or_default();
+    let user = namespaces.into_iter().find(|n| n.r#type == "user");
     ContainerView {
+        user_namespace: user.map(|n| n.path),
         id: container.id,
         sandbox: container.pod_sandbox_id,
         name: container.name,

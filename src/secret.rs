@@ -6,14 +6,20 @@
 //! file a key: the shape in which Kubernetes mounts a Secret, and that any other
 //! tool can write.
 
+mod carried;
+
 use std::{
     collections::BTreeMap,
     fmt, fs,
     io::{self, Read},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
+
+use carried::Values;
+pub use carried::blotted;
 
 use crate::{
     error::{Error, Result},
@@ -28,30 +34,30 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 
 /// The `secrets` of a CSI request.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secrets(BTreeMap<String, String>);
+pub struct Secrets(Arc<Values>);
 
 impl Secrets {
     /// The values, for the request alone.
     pub fn expose(&self) -> impl Iterator<Item = (String, String)> {
-        self.0.clone().into_iter()
+        self.0.all().clone().into_iter()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.all().is_empty()
     }
 }
 
 impl FromIterator<(String, String)> for Secrets {
     fn from_iter<T: IntoIterator<Item = (String, String)>>(values: T) -> Self {
-        Self(values.into_iter().collect())
+        Self(Arc::new(Values::new(values.into_iter().collect())))
     }
 }
 
 // Not even the keys: their number is all that a log needs.
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({})", self.0.len())
+        write!(f, "Secrets({})", self.0.all().len())
     }
 }
 
@@ -131,7 +137,7 @@ fn read_dir(path: &Path, secret: &SecretRef) -> Result<Secrets> {
             path.display()
         )));
     }
-    Ok(Secrets(values))
+    Ok(values.into_iter().collect())
 }
 
 fn read_value(

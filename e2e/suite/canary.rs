@@ -105,11 +105,12 @@ pub(crate) fn said(dir: &Path, what: &str, text: &[u8]) {
     }
 }
 
-/// A port for a node's metrics, below those that the kernel gives out.
+/// A port for a node's metrics, and the next for its control plane's, below those that
+/// the kernel gives out.
 pub(crate) fn metrics_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(21_000);
     loop {
-        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = NEXT.fetch_add(2, Ordering::Relaxed);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

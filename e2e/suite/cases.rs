@@ -2,6 +2,8 @@
 //! All cases, by what they are about.
 
 mod annotations;
+mod attack_driver;
+mod attack_grants;
 mod breach;
 mod children;
 mod daemon_set;
@@ -23,11 +25,13 @@ mod launched;
 mod many;
 mod pace;
 mod plain;
+mod policy;
 mod raw;
 mod restart;
 mod slow;
 mod storm;
 mod sub_path;
+mod userns;
 mod warm;
 
 use std::{thread, time::Duration};
@@ -44,6 +48,9 @@ use crate::{
 pub(crate) fn all() -> Vec<Case> {
     [
         plain::cases(),
+        policy::cases(),
+        userns::cases(),
+        attack_driver::cases(),
         daemon_set::cases(),
         data::cases(),
         group::cases(),
@@ -55,6 +62,7 @@ pub(crate) fn all() -> Vec<Case> {
         raw::cases(),
         warm::cases(),
         annotations::cases(),
+        attack_grants::cases(),
         slow::cases(),
         storm::cases(),
         pace::cases(),

@@ -158,6 +158,17 @@ pub(crate) fn clear_faults(dir: &Path) {
     set_faults(dir, &json!({}));
 }
 
+/// Makes testkit's driver answer with what no driver should.
+pub(crate) fn set_hostile(dir: &Path, hostile: &Value) {
+    set_faults(dir, &json!({ "hostile": hostile }));
+}
+
+/// The same, in the message of a call of this name that fails.
+pub(crate) fn set_hostile_message(dir: &Path, method: &str, message: &str) {
+    let faults = json!({ "hostile": {"message": message}, "fail": { method: "Internal" } });
+    set_faults(dir, &faults);
+}
+
 fn set_faults(dir: &Path, faults: &Value) {
     // Renamed into place: the driver may read it at any moment.
     let new = dir.join("csi-control.new");

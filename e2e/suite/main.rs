@@ -63,6 +63,7 @@ impl Case {
         let options = Options {
             driver: Some(driver),
             guard: false,
+            runc: "runc",
         };
         Self {
             name: name.to_owned(),
@@ -98,6 +99,12 @@ impl Case {
         self
     }
 
+    /// The same case with this tool as runc, skipped where it was not set up.
+    pub(crate) fn with_runc(mut self, tool: &'static str) -> Self {
+        self.options.runc = tool;
+        self.needing(tool)
+    }
+
     /// The same case on a node where nothing of ours runs.
     pub(crate) fn without_us(mut self) -> Self {
         self.options.driver = None;
@@ -123,8 +130,8 @@ fn main() -> ExitCode {
         Some(_) => soak::cases,
         None => cases::all,
     };
-    let tools =
-        ["csi-driver-host-path", "kubelet", "runsc"].map(|t| (t, setup().tool(t).is_some()));
+    let tools = ["csi-driver-host-path", "kubelet", "runsc", "runc-1.5"]
+        .map(|t| (t, setup().tool(t).is_some()));
     let has = |tool: &str| {
         tools
             .iter()

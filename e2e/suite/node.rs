@@ -50,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) driver: Option<Driver>,
     /// Whether the guard stands in runc's place.
     pub(crate) guard: bool,
+    /// The tool that is runc.
+    pub(crate) runc: &'static str,
 }
 
 /// A running node.
@@ -83,6 +85,7 @@ impl Node {
         }
         let guard = dir.join(GUARD);
         let mut configuring = setup.script("node.sh");
+        configuring.env("AV_RUNC", options.runc);
         if options.guard {
             let ours = actor_volumes();
             std::os::unix::fs::symlink(ours.get_program(), &guard)
@@ -134,7 +137,7 @@ impl Node {
         let text = format!(
             "{secrets}[metrics]\nlisten = \"127.0.0.1:{port}\"\n\
              [node]\nname = \"node-a\"\nstate_dir = \"{dir}/av\"\nrun_dir = \"{dir}/run\"\n\
-             mount_root = \"{dir}/m\"\ntrusted_namespaces = [\"{NAMESPACE}\"]\n\
+             mount_root = \"{dir}/m\"\n\
              member_grace_ms = 1000\nsweep_interval_s = 1\n\
              [runtime]\nnri_socket = \"{nri}\"\ncri_socket = \"{dir}/c.sock\"\n\
              [log]\nfilter = \"trace\"\n\
@@ -144,7 +147,7 @@ impl Node {
             port = self.metrics_port,
             name = driver.name(),
         );
-        let text = guard_table() + &text;
+        let text = guard_table(self.options.runc) + &text;
         fs::write(self.dir.join("config.toml"), text).expect("the node's directory takes files");
     }
 
@@ -433,8 +436,8 @@ fn tail(log: &Path, lines: usize) -> String {
 }
 
 /// The guard's table of a configuration.
-pub(crate) fn guard_table() -> String {
-    let runc = setup().tool("runc").expect("every node has runc");
+pub(crate) fn guard_table(runc: &str) -> String {
+    let runc = setup().tool(runc).expect("every node has runc");
     format!(
         "[guard]\nruntime = \"{}/runc\"\ndeadline_ms = {}\n",
         runc.display(),

@@ -10,7 +10,7 @@ use crate::{
     canary,
     daemon::{Daemon, until_true},
     driver,
-    node::{NAMESPACE, Node, Options, SOON, guard_table, nri_socket},
+    node::{Node, Options, SOON, guard_table, nri_socket},
     setup::{actor_volumes, testkit},
 };
 
@@ -38,7 +38,7 @@ impl<'n> Site<'n> {
             version,
             Options {
                 driver: None,
-                guard: a.options.guard,
+                ..a.options
             },
         );
         let dir = a.dir.clone();
@@ -112,7 +112,7 @@ impl<'n> Site<'n> {
         let (at, port) = (host.dir.display(), self.port);
         let config = format!(
             "{secrets}[node]\nname = \"{name}\"\nstate_dir = \"{at}/av\"\nrun_dir = \"{at}/agent\"\n\
-             mount_root = \"{at}/m\"\ntrusted_namespaces = [\"{NAMESPACE}\"]\n\
+             mount_root = \"{at}/m\"\n\
              member_grace_ms = 1000\nsweep_interval_s = 1\n\
              [node.control]\nendpoint = \"https://127.0.0.1:{port}\"\n\
              [node.control.tls]\nca = \"{at}/tls/ca.crt\"\ncert = \"{at}/tls/tls.crt\"\n\
@@ -126,7 +126,8 @@ impl<'n> Site<'n> {
         let file = host.dir.join("agent.toml");
         fs::write(&file, config).expect("the node's directory takes files");
         // Where the guard looks, if the node has one.
-        let guard = guard_table() + &format!("socket = \"{at}/agent/actor-volumes.sock\"\n");
+        let guard = guard_table(host.options.runc)
+            + &format!("socket = \"{at}/agent/actor-volumes.sock\"\n");
         fs::write(host.dir.join("config.toml"), guard).expect("the node's directory takes files");
         let before = host.connections();
         let mut command = actor_volumes();

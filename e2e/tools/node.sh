@@ -10,7 +10,8 @@
 #
 # AV_NRI=0 turns NRI off, AV_NRI_REQUEST_TIMEOUT (2s) is how long a plugin may
 # take, AV_VALIDATOR=1 enables NRI's default validator (2.3), AV_GUARD is the guard
-# in runc's place, set up as packaging/containerd says.
+# in runc's place, set up as packaging/containerd says, AV_RUNC (runc) the tool that
+# is runc.
 set -euo pipefail
 node_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -44,7 +45,7 @@ node_drop_in() {
 # The configuration for $version in $dir.
 node_toml() {
     local runc nri_off=false schema images runtime
-    runc=$("$node_here/setup.sh" --path runc)/runc || return
+    runc=$("$node_here/setup.sh" --path "${AV_RUNC:-runc}")/runc || return
     [ "${AV_NRI:-1}" = 1 ] || nri_off=true
     case $version in
         1.7) schema=2 images=io.containerd.grpc.v1.cri runtime=io.containerd.grpc.v1.cri ;;

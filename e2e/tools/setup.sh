@@ -18,7 +18,7 @@ cache=${AV_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/actor-volumes/tools}
 . "$here/debian.sh"
 
 all=(containerd-1.7 runc crun runsc busybox-static containerd-2.3 containerd-2.1 crictl csi-driver-host-path csi-sanity
-    csi-mock csi-driver-nfs user-mode-linux nfs-utils kubelet)
+    csi-mock csi-driver-nfs user-mode-linux nfs-utils kubelet runc-1.5)
 gpath=github.com/containerd/containerd/v2
 # The status of a tool that this machine cannot have.
 cannot_have=75
@@ -47,6 +47,7 @@ recipe() {
         csi-driver-host-path) echo "go $csi_driver_host_path github.com/kubernetes-csi/drivers/app/hostpathplugin" ;;
         csi-driver-nfs) echo "go $csi_driver_nfs github.com/kubernetes-csi/drivers/app/nfsplugin" ;;
         csi-mock) echo "go $csi_mock ." ;;
+        runc-1.5) echo "go $runc_1_5 github.com/opencontainers/runc" ;;
         kubelet) echo "go $kubelet k8s.io/kubernetes/cmd/kubelet" ;;
         csi-sanity) echo "go $csi_test github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity" ;;
         *) fail "no tool is named $1; there are: ${all[*]}" ;;
@@ -83,6 +84,7 @@ try() {
     said=$(
         case $name in
             containerd-*) "$bin/containerd" --version && "$bin/ctr" --version && "$bin/containerd-shim-runc-v2" -v ;;
+            runc-1.5) "$bin/runc" --version ;;
             runc | crun | runsc | crictl) "$bin/$name" --version ;;
             busybox-static) "$bin/busybox" true ;;
             csi-driver-host-path) "$bin/hostpathplugin" -help ;;
@@ -166,9 +168,11 @@ have_go() {
     [ "$(printf '%s\n' "$1" "${version#go}" | sort -V | head -n 1)" = "$1" ]
 }
 
+have_cc() { command -v "${CC:-gcc}" > /dev/null; }
+
 # get_go NAME TEMP VERSION PACKAGE...
 get_go() {
-    local name=$1 temp=$2 version=$3 minimum tags='' stamp=''
+    local name=$1 temp=$2 version=$3 minimum tags='' stamp='' cgo=0
     shift 3
     cd "$here/go/$name"
     minimum=$(awk '$1 == "go" {print $2}' go.mod)
@@ -179,9 +183,15 @@ get_go() {
             stamp="-X $gpath/version.Version=${version#v}"
             ;;
         kubelet) stamp="-X k8s.io/component-base/version.gitVersion=$version" ;;
+        runc-1.5)
+            # It enters namespaces by a part in C: linked in, so that it needs no library.
+            have_cc || skip "$name" "no C compiler is installed"
+            cgo=1 tags="netgo osusergo"
+            stamp="-extldflags -static -X main.version=${version#v}"
+            ;;
         crictl) stamp="-X sigs.k8s.io/cri-tools/pkg/version.Version=$version" ;;
     esac
-    export GOTOOLCHAIN=local GOFLAGS=-mod=readonly GOWORK=off CGO_ENABLED=0
+    export GOTOOLCHAIN=local GOFLAGS=-mod=readonly GOWORK=off CGO_ENABLED=$cgo
     mkdir -p "$temp/out/bin"
     if ! go build -tags "$tags" -trimpath -ldflags "-s -w $stamp" -o "$temp/out/bin/" "$@" 2> "$temp/log"; then
         # Only when modules were missed, and no other can be had either.

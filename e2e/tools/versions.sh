@@ -27,4 +27,6 @@ csi_driver_nfs=v1.0.2
 # Of k8s.io/kubernetes, started by go/csi-mock/main.go.
 csi_mock=v1.36.0
 kubelet=v1.36.0
+# Debian's runc is too old to map the owners of mounts.
+runc_1_5=v1.5.3
 csi_test=v5.6.0

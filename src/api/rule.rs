@@ -55,6 +55,45 @@ pub(super) fn check_mount_flags(flags: &[String]) -> Rule {
     Ok(())
 }
 
+/// The longest SELinux context.
+const MAX_CONTEXT_BYTES: usize = 255;
+
+/// An SELinux context, `user:role:type:level`: words of its own characters, so that it
+/// can neither end the quotes that it is put in nor bring another mount option.
+pub(super) fn check_selinux_context(context: &str) -> Rule {
+    let word = |part: &str, more: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c) || more.contains(c);
+        !part.is_empty() && part.chars().all(plain)
+    };
+    let mut parts = context.splitn(4, ':');
+    let whole = (0..3).all(|_| parts.next().is_some_and(|part| word(part, "")))
+        && parts.next().is_some_and(|level| word(level, ":,"));
+    if whole && context.len() <= MAX_CONTEXT_BYTES {
+        return Ok(());
+    }
+    Err(format!(
+        "{context:?} is not an SELinux context: write user:role:type:level of at most {MAX_CONTEXT_BYTES} letters, digits, '_', '-', '.', and ':' and ',' in the level, such as system_u:object_r:container_file_t:s0:c1,c2"
+    ))
+}
+
+/// Mount options beside which a context cannot be given.
+pub(super) fn check_no_context(options: &[String]) -> Rule {
+    let names = ["context=", "fscontext=", "defcontext=", "rootcontext="];
+    let is_one = |option: &str| names.iter().any(|name| option.trim().starts_with(name));
+    if options.iter().any(|flag| flag.split(',').any(is_one)) {
+        return Err(
+            "holds an SELinux context beside the one that is asked for: leave one of them out"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+/// The mount flag of a context, in quotes for the comma in it.
+pub fn selinux_mount_flag(context: &str) -> String {
+    format!("context=\"{context}\"")
+}
+
 /// The name of a file system type; empty: the driver's choice.
 pub(super) fn check_fs_type(name: &str) -> Rule {
     let ok = name.len() <= MAX_STRING_BYTES
@@ -113,6 +152,59 @@ mod tests {
         assert_eq!(check_map(&map(4093)), Ok(()));
         assert!(check_map(&map(4094)).is_err());
         assert!(check_map(&BTreeMap::from([(String::new(), String::new())])).is_err());
+    }
+
+    #[test]
+    fn a_selinux_context_is_four_words_and_nothing_more() {
+        for good in [
+            "system_u:object_r:container_file_t:s0",
+            "system_u:object_r:container_file_t:s0:c1,c2",
+            "u:r:t:s0-s0:c0.c1023",
+        ] {
+            assert_eq!(check_selinux_context(good), Ok(()), "{good}");
+        }
+        let long = format!("u:r:t:{}", "s".repeat(250));
+        for bad in [
+            "",
+            "u:r:t",
+            "u:r:t:",
+            "u:r::s0",
+            "u:r:t,x:s0",
+            "u:r:t:s0\",suid,context=\"u:r:t:s0",
+            "u:r:t:s0 c1",
+            "u:r:t:s0\n",
+            "u:r:t:s0\0",
+            "u:r:tü:s0",
+            "u:r:t:s0=x",
+            "u:r:t:s0\\",
+            &long,
+        ] {
+            assert!(check_selinux_context(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_context_stands_alone() {
+        let options = |text: &str| [text.to_owned()];
+        assert_eq!(check_no_context(&options("noatime,contextual")), Ok(()));
+        for bad in ["context=x", "noatime, rootcontext=\"x\"", "fscontext=x"] {
+            assert!(check_no_context(&options(bad)).is_err(), "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_taken_for_a_context_stays_one_option_in_its_quotes(
+            text in "([a-z_\",= :\\\\]|\\PC){0,20}|[a-z]{1,3}:[a-z]{1,3}:[a-z]{1,3}:[a-z0-9:,.\"]{0,9}"
+        ) {
+            if check_selinux_context(&text).is_ok() {
+                let flag = selinux_mount_flag(&text);
+                let inner = flag.strip_prefix("context=\"").and_then(|f| f.strip_suffix('"'));
+                proptest::prop_assert_eq!(inner, Some(text.as_str()));
+                proptest::prop_assert!(!text.contains(['"', '\\', '=', ' ']));
+                proptest::prop_assert_eq!(check_mount_flags(&[flag]), Ok(()));
+            }
+        }
     }
 
     #[test]

@@ -27,6 +27,11 @@ const RESERVED_PREFIX: &str = "csi.storage.k8s.io/";
 /// The file system type of new volumes.
 const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
 
+/// The same of our own.
+const OUR_PREFIX: &str = "actor-volumes.dev/";
+/// The SELinux context that volumes are mounted with.
+const SELINUX_CONTEXT: &str = "actor-volumes.dev/selinux-mount-context";
+
 const BINDING_MODES: [(&str, VolumeBindingMode); 2] = [
     ("Immediate", VolumeBindingMode::Immediate),
     (
@@ -49,6 +54,9 @@ pub struct StorageClass {
     /// The parameter `csi.storage.k8s.io/fstype`; empty: the driver's choice.
     #[serde(default)]
     pub fs_type: String,
+    /// The parameter `actor-volumes.dev/selinux-mount-context`; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub selinux_context: String,
     /// The parameters `csi.storage.k8s.io/<use>-secret-name` and `-namespace`.
     #[serde(default, skip_serializing_if = "SecretRefs::is_empty")]
     pub secret_refs: SecretRefs,
@@ -126,6 +134,11 @@ fn read(root: &Field<'_>, problems: &mut Problems) -> Option<StorageClass> {
     if let Err(reason) = rule::check_mount_flags(&mount_options) {
         options.problem(problems, reason);
     }
+    if !parameters.selinux_context.is_empty()
+        && let Err(reason) = rule::check_no_context(&mount_options)
+    {
+        options.problem(problems, reason);
+    }
     let reclaim_policy = root
         .field("reclaimPolicy")
         .word(&RECLAIM_POLICIES, problems);
@@ -138,6 +151,7 @@ fn read(root: &Field<'_>, problems: &mut Problems) -> Option<StorageClass> {
         provisioner: provisioner?,
         parameters: parameters.for_the_driver,
         fs_type: parameters.fs_type,
+        selinux_context: parameters.selinux_context,
         secret_refs: parameters.secret_refs,
         mount_options,
         reclaim_policy: reclaim_policy.unwrap_or_default(),
@@ -159,7 +173,7 @@ impl StorageClass {
             "allowVolumeExpansion": self.allow_volume_expansion,
             "volumeBindingMode": word_of(&BINDING_MODES, self.volume_binding_mode),
         });
-        let parameters = reserved::write(&self.parameters, &self.fs_type, &self.secret_refs);
+        let parameters = reserved::write(self);
         if !parameters.is_empty() {
             value["parameters"] = json!(parameters);
         }

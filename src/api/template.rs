@@ -117,6 +117,9 @@ pub struct TemplateVolume {
     /// The file system type; empty: that of the class, or the driver's choice.
     #[serde(default)]
     pub fs_type: String,
+    /// The SELinux context that it is mounted with; empty: that of the class.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub selinux_context: String,
     /// Mount options besides those of the class.
     #[serde(default)]
     pub mount_options: Vec<String>,

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     api::{
+        selinux_mount_flag,
         storage_class::{StorageClass, VolumeBindingMode},
         template::TemplateVolume,
     },
@@ -138,6 +139,13 @@ fn new_request(uid: &VolumeUid, wanted: &TemplateVolume, class: &StorageClass) -
         request.mount_flags = class.mount_options.clone();
         let more = wanted.mount_options.iter().cloned();
         request.mount_flags.extend(more);
+        let context = match wanted.selinux_context.as_str() {
+            "" => &class.selinux_context,
+            context => context,
+        };
+        if !context.is_empty() {
+            request.mount_flags.push(selinux_mount_flag(context));
+        }
         request.mount_group = wanted.fs_group.map_or_else(String::new, |g| g.to_string());
     }
     request

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CallError, Capabilities, ControllerPublish, ControllerUnpublish, Driver, call::Rpc,
-    controller::check_context,
+    CallError, Capabilities, ControllerPublish, ControllerUnpublish, Driver, answer::check_context,
+    call::Rpc,
 };
 use crate::proto::csi::{self as wire, controller_client::ControllerClient};
 

@@ -5,7 +5,10 @@ use std::{error::Error as _, fmt};
 
 use tonic::{Code, Status, TimeoutExpired};
 
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    secret::blotted,
+};
 
 /// Whether a failed call is known not to have been carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,10 +156,11 @@ pub(super) fn classify(rpc: Rpc, driver: &str, status: &Status) -> CallError {
 /// The longest message of a driver that is kept.
 const MAX_MESSAGE: usize = 1024;
 
-/// The driver's text, fit for logs and people: no control characters, at most 1 KiB.
+/// The driver's text, fit for logs and people: no secret that was told to it, no
+/// control characters, at most 1 KiB.
 pub(super) fn sanitise(message: &str) -> String {
     let mut text = String::new();
-    for c in message.trim().chars() {
+    for c in blotted(message).trim().chars() {
         if text.len() + c.len_utf8() > MAX_MESSAGE - "…".len() {
             text.push('…');
             break;
@@ -242,6 +246,22 @@ mod tests {
         let call = classify(CREATE, "d", &status);
         assert_eq!(call.outcome, Outcome::Ambiguous);
         assert_eq!(call.error.kind(), Kind::Unavailable);
+    }
+
+    /// A driver that says back what it was told.
+    #[test]
+    fn a_secret_of_the_call_does_not_come_out_by_its_error() {
+        use crate::secret::Secrets;
+
+        let value = "said-back-by-the-driver";
+        let secrets: Secrets = [("key".to_owned(), value.to_owned())].into_iter().collect();
+        // Also where the text is cut in the middle of it.
+        for before in [0, MAX_MESSAGE - 10] {
+            let text = format!("{}{value} is wrong", "x".repeat(before));
+            let error = classify(PUBLISH, "d", &Status::invalid_argument(text)).error;
+            assert!(!error.full_message().contains("said"), "{error:?}");
+        }
+        drop(secrets);
     }
 
     #[test]

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CallError, Capabilities, CreateVolume, CreatedVolume, DeleteVolume, Driver, Outcome, call::Rpc,
+    CallError, Capabilities, CreateVolume, CreatedVolume, DeleteVolume, Driver, Outcome,
+    answer::{check_context, check_id, check_places},
+    call::Rpc,
 };
 use crate::{
     error::{Error, Result},
@@ -14,9 +16,8 @@ use crate::{
 const CREATE: Rpc = Rpc::plain("CreateVolume");
 const DELETE: Rpc = Rpc::plain("DeleteVolume");
 
-/// The longest volume id, and the most that a context may hold (CSI spec, size limits).
+/// The longest volume id (CSI spec, size limits).
 const MAX_ID: usize = 128;
-const MAX_CONTEXT: usize = 4096;
 
 impl Driver {
     /// Creates the volume, or finds the one of the same name.
@@ -117,12 +118,7 @@ impl Driver {
 
 /// The volume, if it is what was asked for.
 fn checked(volume: &wire::Volume, required_bytes: u64) -> Result<CreatedVolume> {
-    if volume.volume_id.is_empty() || volume.volume_id.len() > MAX_ID {
-        return Err(Error::internal(format!(
-            "the driver answered with a volume id of {} bytes: it must have 1 to {MAX_ID}",
-            volume.volume_id.len()
-        )));
-    }
+    check_id("volume id", &volume.volume_id, MAX_ID)?;
     let capacity_bytes = u64::try_from(volume.capacity_bytes).unwrap_or_default();
     if volume.capacity_bytes < 0 || (capacity_bytes > 0 && capacity_bytes < required_bytes) {
         return Err(Error::internal(format!(
@@ -137,26 +133,18 @@ fn checked(volume: &wire::Volume, required_bytes: u64) -> Result<CreatedVolume> 
     }
     let volume_context: BTreeMap<_, _> = volume.volume_context.clone().into_iter().collect();
     check_context("volume_context", &volume_context)?;
+    let accessible_topology: Vec<_> = volume
+        .accessible_topology
+        .iter()
+        .map(|place| place.segments.clone().into_iter().collect())
+        .collect();
+    check_places(&accessible_topology)?;
     Ok(CreatedVolume {
         volume_id: volume.volume_id.clone(),
         capacity_bytes,
         volume_context,
-        accessible_topology: volume
-            .accessible_topology
-            .iter()
-            .map(|place| place.segments.clone().into_iter().collect())
-            .collect(),
+        accessible_topology,
     })
-}
-
-pub(super) fn check_context(field: &str, context: &BTreeMap<String, String>) -> Result<()> {
-    let size: usize = context.iter().map(|(k, v)| k.len() + v.len()).sum();
-    if size <= MAX_CONTEXT {
-        return Ok(());
-    }
-    Err(Error::internal(format!(
-        "the driver answered with a {field} of {size} bytes: CSI allows {MAX_CONTEXT}"
-    )))
 }
 
 #[cfg(test)]
@@ -198,6 +186,22 @@ mod tests {
                     ..volume()
                 },
                 "129 bytes",
+            ),
+            (
+                wire::Volume {
+                    volume_id: "../a\nb".into(),
+                    ..volume()
+                },
+                "control characters",
+            ),
+            (
+                wire::Volume {
+                    accessible_topology: vec![wire::Topology {
+                        segments: [("a\u{1b}".to_owned(), "b".to_owned())].into(),
+                    }],
+                    ..volume()
+                },
+                "topology",
             ),
             (
                 wire::Volume {

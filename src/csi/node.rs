@@ -5,7 +5,11 @@ use std::path::Path;
 
 use tonic::Code;
 
-use super::{CallError, Capabilities, Driver, NodeInfo, NodePublish, NodeStage, call::Rpc};
+use super::{
+    CallError, Capabilities, Driver, NodeInfo, NodePublish, NodeStage,
+    answer::{check_id, check_topology},
+    call::Rpc,
+};
 use crate::{
     error::Error,
     proto::csi::{self as wire, node_client::NodeClient},
@@ -48,21 +52,25 @@ impl Driver {
                 })
                 .await?
                 .unwrap_or_default();
-            if answer.node_id.len() > MAX_NODE_ID || (needed && answer.node_id.is_empty()) {
-                let e = Error::internal(format!(
-                    "CSI driver {} answered with a node id of {} bytes: it must have 1 to {MAX_NODE_ID}",
-                    self.name(),
-                    answer.node_id.len()
-                ));
-                return Err(CallError::last(INFO.name, e));
-            }
+            let topology = answer
+                .accessible_topology
+                .map(|t| t.segments.into_iter().collect())
+                .unwrap_or_default();
+            let checked = if needed || !answer.node_id.is_empty() {
+                check_id("node id", &answer.node_id, MAX_NODE_ID)
+            } else {
+                Ok(())
+            };
+            checked
+                .and_then(|()| check_topology(&topology))
+                .map_err(|e| {
+                    let e = e.context(format_args!("CSI driver {}", self.name()));
+                    CallError::last(INFO.name, e)
+                })?;
             Ok(NodeInfo {
                 node_id: answer.node_id,
                 max_volumes: u64::try_from(answer.max_volumes_per_node).unwrap_or_default(),
-                topology: answer
-                    .accessible_topology
-                    .map(|t| t.segments.into_iter().collect())
-                    .unwrap_or_default(),
+                topology,
             })
         };
         connection.node_info.get_or_try_init(ask).await.cloned()

@@ -7,10 +7,10 @@
 
 use std::path::PathBuf;
 
-use super::{DeviceNeed, MountNeed, Needs, applying, clash, clean, devices_for};
+use super::{DeviceNeed, Flags, MountNeed, Needs, applying, clash, devices_for};
 use crate::{
     error::{Error, Result},
-    model::{Grant, GrantVolume, SubPath},
+    model::{Grant, GrantVolume, SubPath, clean_path},
 };
 
 /// What of a container's OCI spec has to do with volumes.
@@ -53,6 +53,13 @@ impl SpecMount {
         self.kind == "bind" || self.options.iter().any(|o| o == "bind" || o == "rbind")
     }
 
+    /// Whether the mount has this option, and none after it that takes it back.
+    fn keeps(&self, option: &str, reverse: &str) -> bool {
+        let words = self.options.iter().map(String::as_str);
+        let last = words.rev().find(|o| *o == option || *o == reverse);
+        last == Some(option)
+    }
+
     /// The last word counts.
     fn is_read_only(&self) -> bool {
         let words = self.options.iter().map(String::as_str);
@@ -68,14 +75,18 @@ impl SpecMount {
 /// right thing [`check_given`] tells.
 pub fn check_present(grant: &Grant, container: &str, spec: &Spec) -> Result<()> {
     for mount in applying(grant, container) {
-        let path = clean(&mount.mount_path);
-        if !spec.mounts.iter().any(|m| clean(&m.destination) == path) {
+        let path = clean_path(&mount.mount_path);
+        if !spec
+            .mounts
+            .iter()
+            .any(|m| clean_path(&m.destination) == path)
+        {
             return Err(missing(&mount.mount_path));
         }
     }
     for device in devices_for(grant, container) {
-        let path = clean(&device.device_path);
-        if !spec.devices.iter().any(|d| clean(&d.path) == path) {
+        let path = clean_path(&device.device_path);
+        if !spec.devices.iter().any(|d| clean_path(&d.path) == path) {
             return Err(missing(&device.device_path));
         }
     }
@@ -85,6 +96,18 @@ pub fn check_present(grant: &Grant, container: &str, spec: &Spec) -> Result<()> 
 /// Checks that the spec has all that the container must have, each visible and
 /// as it must be.
 pub fn check_given(needs: &Needs, spec: &Spec) -> Result<()> {
+    check_there(needs, spec)?;
+    needs.mounts.iter().try_for_each(|need| {
+        let path = clean_path(&need.destination);
+        let mut there = spec.mounts.iter();
+        let found = there.find(|m| clean_path(&m.destination) == path);
+        let found = found.ok_or_else(|| missing(&need.destination))?;
+        check_flags(need, found)
+    })
+}
+
+/// The same, but for the flags of the mounts: earlier versions gave none.
+fn check_there(needs: &Needs, spec: &Spec) -> Result<()> {
     let ours = needs
         .mounts
         .iter()
@@ -116,21 +139,40 @@ pub fn check_shown(
             destination: mount.mount_path.clone(),
             source: at(volume, mount.sub_path.as_ref()),
             read_only: mount.read_only || volume.access_mode.is_read_only(),
+            flags: Flags::default(),
         });
     }
     let needs = Needs {
         mounts,
         devices: Vec::new(),
     };
-    check_given(&needs, spec)
+    check_there(&needs, spec)
+}
+
+fn check_flags(need: &MountNeed, found: &SpecMount) -> Result<()> {
+    let flags = [
+        (true, "nosuid", "suid"),
+        (true, "nodev", "dev"),
+        (need.flags.no_exec, "noexec", "exec"),
+    ];
+    let lacking = flags
+        .into_iter()
+        .find(|(wanted, flag, reverse)| *wanted && !found.keeps(flag, reverse));
+    match lacking {
+        None => Ok(()),
+        Some((_, flag, _)) => Err(wrong(
+            &need.destination,
+            &format!("it must be mounted {flag}, and is not"),
+        )),
+    }
 }
 
 /// The one mount at the destination.
 fn find_mount(need: &MountNeed, spec: &Spec) -> Result<usize> {
-    let path = clean(&need.destination);
+    let path = clean_path(&need.destination);
     let mut there = (0..)
         .zip(&spec.mounts)
-        .filter(|(_, m)| clean(&m.destination) == path);
+        .filter(|(_, m)| clean_path(&m.destination) == path);
     let Some((index, found)) = there.next() else {
         return Err(missing(&need.destination));
     };
@@ -160,9 +202,9 @@ fn find_mount(need: &MountNeed, spec: &Spec) -> Result<usize> {
 }
 
 fn check_visible(need: &MountNeed, index: usize, ours: &[usize], spec: &Spec) -> Result<()> {
-    let path = clean(&need.destination);
+    let path = clean_path(&need.destination);
     for (at, other) in (0..).zip(&spec.mounts).filter(|(at, _)| *at != index) {
-        let there = clean(&other.destination);
+        let there = clean_path(&other.destination);
         let inside = there.starts_with(&path) && !ours.contains(&at);
         let over = path.starts_with(&there) && at > index;
         if inside || over {
@@ -176,8 +218,8 @@ fn check_visible(need: &MountNeed, index: usize, ours: &[usize], spec: &Spec) ->
 }
 
 fn check_device(need: &DeviceNeed, spec: &Spec) -> Result<()> {
-    let path = clean(&need.path);
-    let mut there = spec.devices.iter().filter(|d| clean(&d.path) == path);
+    let path = clean_path(&need.path);
+    let mut there = spec.devices.iter().filter(|d| clean_path(&d.path) == path);
     let Some(found) = there.next() else {
         return Err(missing(&need.path));
     };
@@ -190,7 +232,7 @@ fn check_device(need: &DeviceNeed, spec: &Spec) -> Result<()> {
         ));
     }
     let mut mounts = spec.mounts.iter();
-    match mounts.find(|m| clash(&path, &clean(&m.destination))) {
+    match mounts.find(|m| clash(&path, &clean_path(&m.destination))) {
         Some(mount) => Err(wrong(
             &need.path,
             &format!("the mount at {} is in its way", mount.destination),
@@ -218,6 +260,7 @@ mod tests {
             destination: destination.into(),
             source: format!("/m{destination}").into(),
             read_only,
+            flags: Flags::default(),
         }
     }
 
@@ -226,7 +269,11 @@ mod tests {
             destination: destination.into(),
             source: source.into(),
             kind: "bind".into(),
-            options: options.iter().map(|o| (*o).to_owned()).collect(),
+            options: ["nosuid", "nodev"]
+                .iter()
+                .chain(options)
+                .map(|o| (*o).to_owned())
+                .collect(),
         }
     }
 
@@ -284,6 +331,21 @@ mod tests {
             change(&mut changed);
             assert!(check_given(&all, &changed).is_err(), "{changed:?}");
         }
+    }
+
+    #[test]
+    fn a_mount_that_lacks_a_flag_is_refused_in_a_new_container_alone() {
+        let mut needs = needs(vec![need("/a", false)]);
+        for taken_back in ["suid", "dev"] {
+            let text = refused(&needs, vec![mount("/a", "/m/a", &[taken_back])]);
+            assert!(text.contains(&format!("mounted no{taken_back}")), "{text}");
+            let of_before = with(vec![mount("/a", "/m/a", &[taken_back])]);
+            check_there(&needs, &of_before).unwrap();
+        }
+        needs.mounts[0].flags.no_exec = true;
+        let text = refused(&needs, vec![mount("/a", "/m/a", &["noexec", "exec"])]);
+        assert!(text.contains("mounted noexec"), "{text}");
+        check_given(&needs, &with(vec![mount("/a", "/m/a", &["noexec"])])).unwrap();
     }
 
     #[test]

@@ -38,6 +38,8 @@ fn grant(mounts: &[(Option<&str>, &str, &str)]) -> Grant {
             namespace: label("n"),
             pod: None,
         },
+        not_after: None,
+        self_contained: false,
         volumes: vec![volume("v1"), volume("v2"), volume("v3")],
         mounts: mounts
             .iter()
@@ -61,6 +63,7 @@ fn published() -> BTreeMap<DnsLabel, Shown> {
             path,
             sub_paths,
             device,
+            flags: Flags::default(),
         };
         (label(volume), shown)
     };
@@ -136,9 +139,10 @@ fn source_and_access_come_with_the_mount() {
         .unwrap()
         .mounts;
     assert_eq!(needs[0].source, Path::new("/pub/v2"));
-    assert_eq!(options(&needs[0]), ["rbind", "rprivate", "ro"]);
+    let hardened = |access| ["rbind", "rprivate", access, "nosuid", "nodev"];
+    assert_eq!(options(&needs[0]), hardened("ro"));
     assert_eq!(needs[1].source, Path::new("/pub/v1"));
-    assert_eq!(options(&needs[1]), ["rbind", "rprivate", "rw"]);
+    assert_eq!(options(&needs[1]), hardened("rw"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 use super::{Answer, Deed, Request, wire::MAX_LINE};
 use crate::{
     error::Result,
-    host::{durable, enter, process, sub_path},
+    host::{durable, enter, idmap, process, sub_path},
     model::SubPath,
 };
 
@@ -53,6 +53,7 @@ fn perform(root: &Path, request: &Request) -> io::Result<bool> {
             durable::make_dir(&at)?;
             sub_path::show(&target, shows, sub_path.parts(), *make, &at).map(|()| true)
         }
+        Deed::MapIds { shows, process } => idmap::can_map(&target, shows, *process).map(|()| false),
         Deed::Hide { sub_path } => hide(root, request, sub_path),
     }
 }

@@ -51,6 +51,14 @@ pub enum Deed {
         /// The numeric group.
         gid: u32,
     },
+    /// Say whether the mount can be shown with its owners mapped by the user namespace
+    /// of a process.
+    MapIds {
+        /// What the mount that is published must show.
+        shows: Identity,
+        /// The process.
+        process: u32,
+    },
     /// Show a directory of the volume at a place of its own, anew where it is
     /// shown already.
     Show {
@@ -231,6 +239,10 @@ pub(super) mod tests {
             Deed::Own {
                 shows: shows.clone(),
                 gid: 0,
+            },
+            Deed::MapIds {
+                shows: shows.clone(),
+                process: 1,
             },
             Deed::Show {
                 shows,

@@ -16,6 +16,8 @@ pub struct SandboxView {
     pub uid: String,
     /// The pod's annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Which of the runtime's handlers runs it; empty: the default one.
+    pub handler: String,
 }
 
 /// A container as a runtime shows it.
@@ -31,6 +33,9 @@ pub struct ContainerView {
     pub annotations: BTreeMap<String, String>,
     /// The mounts of its OCI spec.
     pub mounts: Vec<ViewMount>,
+    /// The user namespace that it runs in, where that is not the host's: a path, empty
+    /// for one of its own.
+    pub user_namespace: Option<String>,
 }
 
 /// A mount of a container's spec.

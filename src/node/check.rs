@@ -13,7 +13,7 @@ use super::{
     volume::Volume,
 };
 use crate::{
-    delivery::{self, Shown, Spec},
+    delivery::{self, Flags, Shown, Spec},
     error::{Error, Result},
     model::{ContainerView, Generation, Scope, VolumeMode},
     model::{GrantVolume, SandboxView},
@@ -49,16 +49,18 @@ impl Agent {
         container: &ContainerView,
         spec: &Spec,
     ) -> Result<()> {
-        let admitted = self.admitted(sandbox, None)?.ok_or_else(|| {
+        let admitted = self.admitted(sandbox, None).await?.ok_or_else(|| {
             Error::invalid("the container has no actor-volumes.dev annotations to be checked")
         })?;
+        self.allow(&admitted, sandbox).await?;
         let mut published = BTreeMap::new();
         for volume in delivery::volumes_for(&admitted.grant, &container.name) {
             let shown = self
                 .given(&admitted, volume, &sandbox.id, &container.id)
                 .await
                 .map_err(|e| e.context(format_args!("volume {}", volume.name)))?;
-            published.insert(volume.name.clone(), shown);
+            let flags = self.flags(volume);
+            published.insert(volume.name.clone(), Shown { flags, ..shown });
         }
         // The container's own mounts are judged by their order in the spec.
         let alone = ContainerView {
@@ -151,6 +153,7 @@ impl Volume {
             path,
             sub_paths: self.sub_paths(publication),
             device: publication.device.map(|d| (d.major, d.minor)),
+            flags: Flags::default(),
         })
     }
 }

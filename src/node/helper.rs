@@ -115,6 +115,18 @@ impl Helpers {
         }
     }
 
+    /// Whether this mount can be shown with its owners mapped by the user namespace of
+    /// a process: what the helper found.
+    pub(super) async fn map_ids(
+        &self,
+        place: Place,
+        shows: &Identity,
+        process: u32,
+    ) -> Result<Answer> {
+        let shows = shows.clone();
+        self.ask(place, Deed::MapIds { shows, process }).await
+    }
+
     /// Whether the mount at this place answers.
     pub(super) async fn probe(&self, place: Place) -> Result<Probed> {
         Ok(match self.ask(place, Deed::Probe {}).await? {

@@ -15,7 +15,7 @@ use super::{
     volume::{State, Volume},
 };
 use crate::{
-    delivery::Shown,
+    delivery::{Flags, Shown},
     error::{Error, Result},
     model::{Scope, VolumeMode},
 };
@@ -101,6 +101,7 @@ impl Volume {
                 path: self.shared.layout.target(&self.key, scope),
                 sub_paths: self.sub_paths(found),
                 device: found.device.map(|d| (d.major, d.minor)),
+                flags: Flags::default(),
             }));
         }
         if let Some(hold) = state.held_by.get(&Some(scope.clone())) {

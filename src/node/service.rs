@@ -45,6 +45,7 @@ impl agent_server::Agent for AgentService {
             namespace: asked.pod_namespace,
             uid: String::new(),
             annotations: asked.annotations.into_iter().collect(),
+            ..SandboxView::default()
         };
         let container = ContainerView {
             id: asked.container_id,

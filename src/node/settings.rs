@@ -8,7 +8,9 @@ use crate::{
     cri::Cri,
     csi::Registry,
     error::Result,
+    keys::TrustedKeys,
     model::{DnsLabel, Grant, NodeName},
+    policy::Policy,
     secret::Vault,
     telemetry::Metrics,
 };
@@ -22,6 +24,8 @@ pub struct NodeSettings {
     pub layout: Layout,
     /// Namespaces whose unsigned annotations are believed.
     pub trusted_namespaces: Vec<DnsLabel>,
+    /// What pods may have of volumes.
+    pub policy: Policy,
     /// The longest wait of one container's creation.
     pub max_wait: Duration,
     /// The share of any ten seconds that all waits may take, in percent.
@@ -48,6 +52,13 @@ pub trait Authority: Send + Sync {
     /// The grant as it stands now, with its contexts; an error if what is
     /// presented is not it. Called while the runtime waits: it must be quick.
     fn current(&self, presented: &Grant) -> Result<Grant>;
+
+    /// The same for a grant that a trusted key has signed. Where nobody can be asked
+    /// it may count by itself; whether its generations are over is then for the node's
+    /// own records to say.
+    fn current_signed(&self, presented: &Grant) -> Result<Grant> {
+        self.current(presented)
+    }
 }
 
 /// The world that the node agent works with.
@@ -58,6 +69,8 @@ pub struct Ports {
     pub cri: Cri,
     /// Who knows whether a grant is the current one.
     pub authority: Arc<dyn Authority>,
+    /// Whose signatures count.
+    pub keys: Arc<TrustedKeys>,
     /// The secrets of CSI calls.
     pub vault: Vault,
     /// Metrics.

@@ -38,6 +38,7 @@ pub struct Metrics {
     uncertain: Gauge,
     breaches: Gauge,
     breached: Counter,
+    denials: Family<RuleLabels, Counter>,
     usage: Usage,
     doors: Doors,
     population: Population,
@@ -81,6 +82,11 @@ const CALL_SECONDS: [f64; 10] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0, 
 struct StepLabels {
     step: &'static str,
     code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleLabels {
+    rule: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -188,6 +194,12 @@ impl Default for Metrics {
             "Containers that were found to run without a volume that they ask for",
             breached.clone(),
         );
+        let denials = Family::default();
+        registry.register(
+            "policy_denials",
+            "Containers that the policy of this node forbids, by rule",
+            denials.clone(),
+        );
         let nodes: Family<StateLabels, Gauge> = Family::default();
         registry.register(
             "nodes",
@@ -215,6 +227,7 @@ impl Default for Metrics {
             uncertain,
             breaches,
             breached,
+            denials,
             csi,
             csi_took,
             registry: Mutex::new(registry),
@@ -347,6 +360,11 @@ impl Metrics {
         self.breached.inc();
     }
 
+    /// The policy forbids a container by this rule.
+    pub fn policy_denial(&self, rule: &'static str) {
+        self.denials.get_or_create(&RuleLabels { rule }).inc();
+    }
+
     /// How full the volumes of actors are.
     pub fn usage(&self) -> &Usage {
         &self.usage
@@ -383,6 +401,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.step("publish", Some(Kind::Unavailable));
         metrics.container(true);
+        metrics.policy_denial("drivers");
         metrics.nodes(&[("Ready", 2), ("Away", 1)].into(), 0);
         metrics.nodes(&[("Ready", 3)].into(), 1);
         metrics.before_look(|population| {
@@ -397,6 +416,7 @@ mod tests {
             "actor_volumes_attachment_repairs_total{call=\"ControllerPublishVolume\"} 2",
             "actor_volumes_node_steps_total{step=\"publish\",code=\"UNAVAILABLE\"} 1",
             "actor_volumes_containers_total{result=\"mounted\"} 1",
+            "actor_volumes_policy_denials_total{rule=\"drivers\"} 1",
             "actor_volumes_nri_synchronized 0",
             "actor_volumes_nodes{state=\"Ready\"} 3",
             "actor_volumes_possible_double_writers 1",

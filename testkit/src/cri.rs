@@ -70,6 +70,8 @@ pub struct PodSpec {
     pub namespace: String,
     /// Its annotations.
     pub annotations: Annotations,
+    /// `hostUsers: false`: the host's id that is its root; none: it has the host's users.
+    pub users_from: Option<u32>,
 }
 
 impl PodSpec {
@@ -79,7 +81,16 @@ impl PodSpec {
             name: name.to_owned(),
             namespace: namespace.to_owned(),
             annotations: Annotations::new(),
+            users_from: None,
         }
+    }
+
+    /// The same pod with users of its own, which are these of the host and the 65535
+    /// that follow, as a kubelet does with `hostUsers: false`.
+    #[must_use]
+    pub fn with_users_from(mut self, first: u32) -> Self {
+        self.users_from = Some(first);
+        self
     }
 
     /// The same pod with these annotations.
@@ -267,6 +278,7 @@ impl Cri {
             name: metadata.name,
             namespace: metadata.namespace,
             annotations: status.annotations.into_iter().collect(),
+            users_from: None,
         };
         Ok(Pod {
             id: status.id,
@@ -352,7 +364,7 @@ impl Cri {
             pod_sandbox_id: pod.id.clone(),
             config: Some(cri::ContainerConfig {
                 envs: self.env.clone(),
-                ..container_config(spec)
+                ..container_config(spec, users_of(pod))
             }),
             sandbox_config: Some(pod.config.clone()),
         };
@@ -453,7 +465,7 @@ impl Cri {
             linux: Some(cri::LinuxPodSandboxConfig {
                 cgroup_parent: self.cgroup_parent.clone(),
                 security_context: Some(cri::LinuxSandboxSecurityContext {
-                    namespace_options: Some(namespaces()),
+                    namespace_options: Some(namespaces(spec.users_from.map(users))),
                     ..Default::default()
                 }),
             }),
@@ -463,16 +475,41 @@ impl Cri {
 
 /// No network plugin is needed on the host's network; each container has its
 /// own processes, as a kubelet asks by default.
-fn namespaces() -> cri::NamespaceOption {
+fn namespaces(users: Option<cri::UserNamespace>) -> cri::NamespaceOption {
     cri::NamespaceOption {
         network: cri::NamespaceMode::Node.into(),
         pid: cri::NamespaceMode::Container.into(),
         ipc: cri::NamespaceMode::Pod.into(),
         target_id: String::new(),
+        userns_options: users,
     }
 }
 
-fn container_config(spec: &ContainerSpec) -> cri::ContainerConfig {
+/// A user namespace whose root is this id of the host.
+fn users(first: u32) -> cri::UserNamespace {
+    let mapping = cri::IdMapping {
+        host_id: first,
+        container_id: 0,
+        length: 65536,
+    };
+    cri::UserNamespace {
+        mode: cri::NamespaceMode::Pod.into(),
+        uids: vec![mapping],
+        gids: vec![mapping],
+    }
+}
+
+/// The user namespace that all containers of the pod share; none: the host's.
+fn users_of(pod: &Pod) -> Option<cri::UserNamespace> {
+    let context = pod.config.linux.as_ref()?.security_context.as_ref()?;
+    let namespaces = context.namespace_options.as_ref()?;
+    namespaces.userns_options.clone()
+}
+
+fn container_config(
+    spec: &ContainerSpec,
+    users: Option<cri::UserNamespace>,
+) -> cri::ContainerConfig {
     let mount = |m: &HostMount| cri::Mount {
         container_path: m.destination.clone(),
         host_path: m.source.display().to_string(),
@@ -494,7 +531,7 @@ fn container_config(spec: &ContainerSpec) -> cri::ContainerConfig {
         log_path: format!("{}-{}.log", spec.name, spec.attempt),
         linux: Some(cri::LinuxContainerConfig {
             security_context: Some(cri::LinuxContainerSecurityContext {
-                namespace_options: Some(namespaces()),
+                namespace_options: Some(namespaces(users)),
                 run_as_user: id,
                 run_as_group: id,
                 supplemental_groups: spec.user.iter().flat_map(|u| u.1.clone()).collect(),

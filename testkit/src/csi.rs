@@ -13,6 +13,7 @@ mod control;
 mod fault;
 mod flight;
 mod fuse_fs;
+mod hostile;
 mod judge;
 mod memory;
 mod options;
@@ -50,6 +51,7 @@ pub use fault::Fault;
 use fault::Faults;
 use flight::{OpenCall, Place};
 pub use fuse_fs::serve_fuse;
+pub use hostile::Hostile;
 use memory::Memory;
 pub use options::{Backend, Expansion, Files, Options, Secrets, Segments};
 use server::{Role, Services};
@@ -67,6 +69,8 @@ pub struct Call {
     pub path: String,
     /// The node id of the socket it came to; empty for the Controller service.
     pub node: String,
+    /// The mount flags of its capability.
+    pub mount_flags: Vec<String>,
     /// The gRPC code of the answer, such as `Unavailable`; none while there is none.
     pub code: Option<String>,
 }
@@ -242,6 +246,11 @@ impl CsiDriver {
     /// Makes calls of this RPC fail; replaces an earlier fault of it.
     pub fn fault(&self, method: &str, fault: Fault) {
         lock(&self.shared.faults).set(method, fault);
+    }
+
+    /// Answers with what no driver should, until it is cleared.
+    pub fn hostile(&self, hostile: Hostile) {
+        lock(&self.shared.faults).hostile = hostile;
     }
 
     /// Faults at random for all RPCs that no other fault is set for.
@@ -451,20 +460,17 @@ impl Shared {
         lock(&self.violations).push(text);
     }
 
-    fn arrived(&self, method: &'static str, volume: &str, path: &str, node: &str) -> u64 {
+    fn arrived(&self, call: Call) -> u64 {
         let mut calls = lock(&self.calls);
         let seq = calls.len() as u64 + 1;
-        calls.push(Call {
-            seq,
-            method,
-            volume: volume.into(),
-            path: path.into(),
-            node: node.into(),
-            code: None,
+        let mut line = json!({
+            "seq": seq, "method": call.method, "volume": call.volume, "path": call.path,
+            "node": call.node,
         });
-        let line = json!({
-            "seq": seq, "method": method, "volume": volume, "path": path, "node": node,
-        });
+        if !call.mount_flags.is_empty() {
+            line["mountFlags"] = json!(call.mount_flags);
+        }
+        calls.push(Call { seq, ..call });
         append(&self.options().files.calls, &line);
         seq
     }

@@ -29,6 +29,9 @@ pub struct Lists {
     pub specs: BTreeMap<String, (String, serde_json::Value)>,
     /// How often each container was asked for its specification.
     pub asked: BTreeMap<String, u32>,
+    /// What Status tells of each handler: whether it knows user namespaces and mapped
+    /// mounts.
+    pub handlers: BTreeMap<String, bool>,
     /// Sandboxes that were stopped.
     pub stopped: Vec<String>,
     /// Whether every call fails.
@@ -218,6 +221,19 @@ impl runtime_service_server::RuntimeService for Service {
         not_served()
     }
     async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusResponse> {
-        not_served()
+        self.read(|lists| StatusResponse {
+            runtime_handlers: lists
+                .handlers
+                .iter()
+                .map(|(name, user_namespaces)| RuntimeHandler {
+                    name: name.clone(),
+                    features: Some(RuntimeHandlerFeatures {
+                        user_namespaces: *user_namespaces,
+                        ..RuntimeHandlerFeatures::default()
+                    }),
+                })
+                .collect(),
+            ..StatusResponse::default()
+        })
     }
 }

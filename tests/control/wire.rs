@@ -125,6 +125,38 @@ async fn the_group_goes_to_drivers_that_take_one_and_into_the_grant() {
     }
 }
 
+#[tokio::test]
+async fn an_selinux_context_is_a_flag_of_the_grant_and_the_templates_goes_first() {
+    let (of_class, of_template) = ("u:r:t:s0", "u:r:t:s0:c1,c2");
+    for (more, wanted) in [
+        (String::new(), of_class),
+        (
+            format!(", seLinuxMountContext: '{of_template}'"),
+            of_template,
+        ),
+    ] {
+        let mut bench = Bench::recorded(|_| {}).await;
+        let class = format!(
+            "mountOptions: [noatime]\nparameters: {{actor-volumes.dev/selinux-mount-context: '{of_class}'}}\n"
+        );
+        bench.class("pool", &class).await.unwrap();
+        let volume = format!("capacity: 1Mi{more}");
+        bench.template_that("t", MOUNTED, &volume).await.unwrap();
+        bench.create("a", false).await.unwrap();
+        bench.resume("a").await.unwrap();
+        let flags = ["noatime".to_owned(), format!("context=\"{wanted}\"")];
+        let grant = bench.control.current_grant(&actor("a")).unwrap();
+        assert_eq!(grant.volumes[0].mount_flags, flags);
+        let world = bench.driver.world();
+        assert!(world.created[0].parameters.is_empty(), "it is not for it");
+        let access = world.created[0].volume_capabilities[0].access_type.clone();
+        let Some(AccessType::Mount(mount)) = access else {
+            panic!("a file system was asked for");
+        };
+        assert_eq!(mount.mount_flags, flags);
+    }
+}
+
 /// Puts a secret where the vault looks.
 fn write_secret(dir: &Path, name: &str, value: &str) {
     let path = dir.join("secrets/storage").join(name);

@@ -24,7 +24,7 @@ use crate::{
     node::{Node, Over, Setup, shell},
 };
 
-const RW: [&str; 3] = ["rbind", "rprivate", "rw"];
+const RW: [&str; 5] = ["rbind", "rprivate", "rw", "nosuid", "nodev"];
 
 /// A node whose agent is asked by a guard.
 struct Guarded {
@@ -99,6 +99,10 @@ async fn what_the_plugin_gave_passes_and_nothing_like_it_does() {
         (
             vec![bind("/my-data", &target, &["rbind", "ro"])],
             "must be writable",
+        ),
+        (
+            vec![bind("/my-data", &target, &["rbind", "rw", "nodev"])],
+            "must be mounted nosuid",
         ),
         (
             vec![right.clone(), bind("/my-data/sub", &copy, &RW)],
@@ -206,7 +210,7 @@ async fn annotations_that_the_runtime_passes_on_to_containers_are_still_the_pods
             sandbox: "s1".into(),
             name: "agent".into(),
             annotations: annotations.clone(),
-            mounts: Vec::new(),
+            ..ContainerView::default()
         };
         let until = Instant::now() + Duration::from_secs(2);
         let created = node.agent.container_created(&sandbox, &container, until);
@@ -234,7 +238,7 @@ async fn a_reader_that_could_write_is_refused() {
     let sandbox = node.sandbox("s1", 1);
     let target = node.create_until(&sandbox, "c1").await;
     for (options, passes) in [
-        (&["rbind", "ro"][..], true),
+        (&["rbind", "ro", "nosuid", "nodev"][..], true),
         (&["rbind"], false),
         (&RW, false),
     ] {

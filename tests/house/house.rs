@@ -17,6 +17,7 @@ use actor_volumes::{
     csi::{DriverConfig, Registry},
     error::{Error, Result},
     host::mountinfo,
+    keys::TrustedKeys,
     model::{Generation, Grant, NodeName, VolumeKey},
     node::{Agent, Authority, Layout, NodeSettings, Ports},
     secret::Vault,
@@ -202,6 +203,7 @@ impl House {
                 name: "node-a".parse().unwrap(),
                 layout: Layout::new(&dir.join("state"), &dir.join("m")),
                 trusted_namespaces: vec!["agents".parse().unwrap()],
+                policy: actor_volumes::config::Policy::default().rules(),
                 max_wait: Duration::from_secs(1),
                 wait_percent: 100,
                 member_grace: Duration::from_millis(200),
@@ -216,6 +218,7 @@ impl House {
                 drivers,
                 cri: Cri::new(dir.join("cri.sock"), Duration::from_secs(5)),
                 authority: Arc::new(CurrentWord(control.clone())),
+                keys: Arc::new(TrustedKeys::open(Vec::new())),
                 vault: Vault::default(),
                 metrics: Arc::new(Metrics::default()),
             };

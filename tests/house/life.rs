@@ -175,6 +175,7 @@ impl Life {
             namespace: "agents".into(),
             uid: id.clone(),
             annotations: self.granted.clone().unwrap(),
+            ..SandboxView::default()
         };
         self.house.runtime.set(|lists| {
             lists.sandboxes.insert(id.clone(), true);

@@ -135,6 +135,7 @@ async fn run_pod(house: &House, n: usize, annotations: BTreeMap<String, String>)
         namespace: "agents".into(),
         uid: id.clone(),
         annotations,
+        ..SandboxView::default()
     };
     let container = ContainerView {
         id: format!("{id}-c"),

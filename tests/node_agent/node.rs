@@ -15,6 +15,7 @@ use actor_volumes::{
     csi::{CreateVolume, Driver, DriverConfig, Registry, VolumeCapability},
     delivery::Needs,
     error::Result,
+    keys::{KeyDir, TrustedKeys},
     model::{
         AccessMode, ActorUid, Audience, ContainerView, Generation, Grant, GrantActor, GrantDevice,
         GrantMount, GrantVolume, SandboxView, SecretRefs, VolumeKey, VolumeMode, VolumeUid,
@@ -46,6 +47,7 @@ pub(crate) struct Setup {
     pub(crate) access_mode: AccessMode,
     pub(crate) volume_mode: VolumeMode,
     pub(crate) mount_group: String,
+    pub(crate) mount_flags: Vec<String>,
     pub(crate) secret_refs: SecretRefs,
     pub(crate) read_only: bool,
     /// Directories of the volume, each mounted at `/<its path>`, and for which
@@ -54,6 +56,9 @@ pub(crate) struct Setup {
     pub(crate) probe_interval: Duration,
     pub(crate) stats_interval: Duration,
     pub(crate) stop_breaches: bool,
+    pub(crate) mount_path: &'static str,
+    pub(crate) user_namespace: Option<String>,
+    pub(crate) policy: actor_volumes::config::Policy,
 }
 
 impl Default for Setup {
@@ -63,12 +68,16 @@ impl Default for Setup {
             access_mode: AccessMode::SingleNodeSingleWriter,
             volume_mode: VolumeMode::Filesystem,
             mount_group: String::new(),
+            mount_flags: Vec::new(),
             secret_refs: SecretRefs::new(),
             read_only: false,
             sub_paths: Vec::new(),
             probe_interval: Duration::ZERO,
             stats_interval: Duration::ZERO,
             stop_breaches: false,
+            mount_path: "/my-data",
+            user_namespace: None,
+            policy: Default::default(),
         }
     }
 }
@@ -79,7 +88,7 @@ impl Setup {
             access_mode: self.access_mode,
             volume_mode: self.volume_mode,
             fs_type: String::new(),
-            mount_flags: Vec::new(),
+            mount_flags: self.mount_flags.clone(),
             mount_group: self.mount_group.clone(),
         }
     }
@@ -182,16 +191,18 @@ impl Node {
             volume_mode: setup.volume_mode,
             fs_type: String::new(),
             access_mode: setup.access_mode,
-            mount_flags: Vec::new(),
+            mount_flags: setup.mount_flags.clone(),
             mount_group: setup.mount_group.clone(),
             secret_refs: setup.secret_refs.clone(),
             volume_context: created.volume_context,
             publish_context: Default::default(),
         };
+        KeyDir::new(dir.join("keys")).ensure().unwrap();
         let settings = NodeSettings {
             name: "node-a".parse().unwrap(),
             layout: Layout::new(&dir.join("state"), &dir.join("m")),
             trusted_namespaces: vec!["agents".parse().unwrap()],
+            policy: setup.policy.rules(),
             max_wait: Duration::from_millis(1_500),
             wait_percent: 100,
             member_grace: Duration::from_millis(200),
@@ -207,6 +218,7 @@ impl Node {
             drivers: Arc::clone(&drivers),
             cri: Cri::new(dir.join("cri.sock"), Duration::from_secs(5)),
             authority: Arc::new(Believing),
+            keys: Arc::new(TrustedKeys::open(vec![dir.join("keys/public")])),
             vault: Vault::new(Some(dir.join("secrets"))),
             metrics: Arc::clone(&metrics),
         };
@@ -214,14 +226,14 @@ impl Node {
         (agent, volume, drivers, metrics)
     }
 
-    fn grant(&self, generation: u64) -> Grant {
+    pub(crate) fn grant(&self, generation: u64) -> Grant {
         let mut volume = self.volume.clone();
         volume.generation = Generation(generation);
         let name = volume.name.clone();
         let mount = GrantMount {
             container: None,
             volume: name.clone(),
-            mount_path: "/my-data".into(),
+            mount_path: self.setup.mount_path.into(),
             read_only: self.setup.read_only,
             sub_path: None,
         };
@@ -255,6 +267,8 @@ impl Node {
                 namespace: "agents".parse().unwrap(),
                 pod: None,
             },
+            not_after: None,
+            self_contained: false,
             volumes: vec![volume],
             mounts,
             devices,
@@ -272,7 +286,13 @@ impl Node {
             namespace: "agents".into(),
             uid: id.into(),
             annotations: annotation::write(&self.grant(generation)).unwrap(),
+            ..SandboxView::default()
         }
+    }
+
+    /// The keys of its control plane.
+    pub(crate) fn keys(&self) -> KeyDir {
+        KeyDir::new(self.dir.path().join("keys"))
     }
 
     /// A container of the pod.
@@ -295,7 +315,10 @@ impl Node {
         id: &str,
         name: &str,
     ) -> Result<Needs> {
-        let container = Self::view(sandbox, id, name);
+        let container = ContainerView {
+            user_namespace: self.setup.user_namespace.clone(),
+            ..Self::view(sandbox, id, name)
+        };
         let until = Instant::now() + Duration::from_millis(1_500);
         self.agent
             .container_created(sandbox, &container, until)

@@ -38,7 +38,7 @@ fn a_foreign_pod_gets_the_spec_that_it_has_without_the_plugin(node: &mut Node) {
         &node.version,
         Options {
             driver: None,
-            guard: false,
+            ..node.options
         },
     );
     let [with, without] = [node, &mut bare].map(specs_of_a_foreign_pod);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{FS_TYPE, RESERVED_PREFIX};
+use super::{FS_TYPE, OUR_PREFIX, RESERVED_PREFIX, SELINUX_CONTEXT, StorageClass};
 use crate::{
     api::{Problems, rule, walk::Field},
     model::{SecretRef, SecretRefs, SecretUse},
@@ -14,6 +14,7 @@ use crate::{
 pub(super) struct Parameters {
     pub(super) for_the_driver: BTreeMap<String, String>,
     pub(super) fs_type: String,
+    pub(super) selinux_context: String,
     pub(super) secret_refs: SecretRefs,
 }
 
@@ -32,6 +33,12 @@ pub(super) fn read(field: &Field<'_>, problems: &mut Problems) -> Parameters {
     if let Err(reason) = rule::check_fs_type(&fs_type) {
         field.field(FS_TYPE).problem(problems, reason);
     }
+    let selinux_context = left.remove(SELINUX_CONTEXT).unwrap_or_default();
+    if !selinux_context.is_empty()
+        && let Err(reason) = rule::check_selinux_context(&selinux_context)
+    {
+        field.field(SELINUX_CONTEXT).problem(problems, reason);
+    }
     let mut secret_refs = SecretRefs::new();
     for use_ in SecretUse::ALL {
         let name = left.remove(&name_key(use_));
@@ -41,6 +48,13 @@ pub(super) fn read(field: &Field<'_>, problems: &mut Problems) -> Parameters {
         }
     }
     left.retain(|key, _| {
+        let ours = key.starts_with(OUR_PREFIX);
+        if ours {
+            field.field(key).problem(
+                problems,
+                format_args!("is not known: of {OUR_PREFIX} there is {SELINUX_CONTEXT} alone"),
+            );
+        }
         let reserved = key.starts_with(RESERVED_PREFIX);
         if reserved {
             field.field(key).problem(
@@ -51,7 +65,7 @@ pub(super) fn read(field: &Field<'_>, problems: &mut Problems) -> Parameters {
                 ),
             );
         }
-        !reserved
+        !reserved && !ours
     });
     if let Err(reason) = rule::check_map(&left) {
         field.problem(problems, reason);
@@ -59,6 +73,7 @@ pub(super) fn read(field: &Field<'_>, problems: &mut Problems) -> Parameters {
     Parameters {
         for_the_driver: left,
         fs_type,
+        selinux_context,
         secret_refs,
     }
 }
@@ -107,16 +122,17 @@ fn secret_ref(
 }
 
 /// The parameters as people write them.
-pub(super) fn write(
-    parameters: &BTreeMap<String, String>,
-    fs_type: &str,
-    secret_refs: &SecretRefs,
-) -> BTreeMap<String, String> {
-    let mut all = parameters.clone();
-    if !fs_type.is_empty() {
-        all.insert(FS_TYPE.into(), fs_type.to_owned());
+pub(super) fn write(class: &StorageClass) -> BTreeMap<String, String> {
+    let mut all = class.parameters.clone();
+    for (key, value) in [
+        (FS_TYPE, &class.fs_type),
+        (SELINUX_CONTEXT, &class.selinux_context),
+    ] {
+        if !value.is_empty() {
+            all.insert(key.into(), value.clone());
+        }
     }
-    for (use_, secret) in secret_refs {
+    for (use_, secret) in &class.secret_refs {
         all.insert(name_key(*use_), secret.name.clone());
         all.insert(namespace_key(*use_), secret.namespace.to_string());
     }

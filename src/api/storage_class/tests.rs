@@ -23,6 +23,7 @@ fn a_short_class_gets_the_defaults_of_kubernetes() {
             provisioner: "d.example".parse().unwrap(),
             parameters: BTreeMap::new(),
             fs_type: String::new(),
+            selinux_context: String::new(),
             secret_refs: SecretRefs::new(),
             mount_options: Vec::new(),
             reclaim_policy: ReclaimPolicy::Delete,
@@ -31,6 +32,34 @@ fn a_short_class_gets_the_defaults_of_kubernetes() {
             allowed_topologies: Vec::new(),
         }
     );
+}
+
+#[test]
+fn an_selinux_context_is_a_parameter_of_our_own_that_no_driver_is_given() {
+    let class = |parameters: &str| {
+        format!(
+            "kind: StorageClass\nmetadata: {{name: a}}\nprovisioner: d\nparameters: {{type: ssd, {parameters}}}"
+        )
+    };
+    let good = "actor-volumes.dev/selinux-mount-context: 'system_u:object_r:container_file_t:s0'";
+    let read = parse(&class(good)).unwrap();
+    assert_eq!(
+        read.selinux_context,
+        "system_u:object_r:container_file_t:s0"
+    );
+    assert_eq!(read.parameters, [("type".into(), "ssd".into())].into());
+    for (bad, why) in [
+        (
+            "actor-volumes.dev/selinux-mount-context: 'u:r:t:s0\",suid'",
+            "is not an SELinux context",
+        ),
+        ("actor-volumes.dev/selinux: x", "is not known"),
+    ] {
+        let said = refusal(&class(bad));
+        assert!(said.contains(why) && said.contains("parameters["), "{said}");
+    }
+    let beside = class(good) + "\nmountOptions: ['noatime,context=x']";
+    assert!(refusal(&beside).starts_with("mountOptions: holds an SELinux context"));
 }
 
 #[test]
@@ -225,6 +254,7 @@ proptest! {
             provisioner: provisioner.parse().unwrap(),
             parameters,
             fs_type,
+            selinux_context: if expand { "u:r:t:s0:c1,c2" } else { "" }.into(),
             secret_refs: uses
                 .into_iter()
                 .map(|u| (u, format!("ns/{}", u.as_str()).parse().unwrap()))

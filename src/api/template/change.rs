@@ -51,6 +51,11 @@ fn check(
     let mode = |v: &TemplateVolume| word_of(&VOLUME_MODES, v.volume_mode).unwrap_or_default();
     stays("volumeMode", mode(last).into(), mode(next).into());
     stays("fsType", last.fs_type.clone(), next.fs_type.clone());
+    stays(
+        "seLinuxMountContext",
+        last.selinux_context.clone(),
+        next.selinux_context.clone(),
+    );
     let group = |v: &TemplateVolume| v.fs_group.map_or_else(String::new, |g| g.to_string());
     stays("fsGroup", group(last), group(next));
     let options = |v: &TemplateVolume| v.mount_options.join(",");
@@ -92,7 +97,7 @@ mod tests {
     fn every_field_that_may_not_change_is_named() {
         let last = template("capacity: 1Gi, storageClassName: pool, accessMode: ReadWriteOnce");
         let next = template(
-            "capacity: 1Mi, storageClassName: fast, fsType: xfs, fsGroup: 7, mountOptions: [noatime], reclaimPolicy: Retain",
+            "capacity: 1Mi, storageClassName: fast, fsType: xfs, fsGroup: 7, seLinuxMountContext: 'u:r:t:s0', mountOptions: [noatime], reclaimPolicy: Retain",
         );
         let problems = last.check_next(&next, |_| true).unwrap_err();
         let paths: Vec<_> = problems
@@ -104,6 +109,7 @@ mod tests {
             "storageClassName",
             "accessMode",
             "fsType",
+            "seLinuxMountContext",
             "fsGroup",
             "mountOptions",
             "capacity",

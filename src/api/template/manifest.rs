@@ -67,6 +67,9 @@ fn volume(volume: &TemplateVolume) -> Value {
     if !volume.fs_type.is_empty() {
         value["fsType"] = json!(volume.fs_type);
     }
+    if !volume.selinux_context.is_empty() {
+        value["seLinuxMountContext"] = json!(volume.selinux_context);
+    }
     if !volume.mount_options.is_empty() {
         value["mountOptions"] = json!(volume.mount_options);
     }

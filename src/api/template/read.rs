@@ -139,6 +139,7 @@ fn volume<'n>(
             "accessMode",
             "fsType",
             "mountOptions",
+            "seLinuxMountContext",
             "volumeMode",
             "fsGroup",
             "reclaimPolicy",
@@ -168,13 +169,23 @@ fn volume<'n>(
     if let Err(reason) = rule::check_mount_flags(&mount_options) {
         options.problem(problems, reason);
     }
+    let context = source.field("seLinuxMountContext");
+    let selinux_context = context.text(problems).unwrap_or_default();
+    if !selinux_context.is_empty() {
+        if let Err(reason) = rule::check_selinux_context(selinux_context) {
+            context.problem(problems, reason);
+        }
+        if let Err(reason) = rule::check_no_context(&mount_options) {
+            options.problem(problems, reason);
+        }
+    }
     let volume_mode = source
         .field("volumeMode")
         .word(&VOLUME_MODES, problems)
         .unwrap_or_default();
     let fs_group = fs_group(&source.field("fsGroup"), problems);
     if volume_mode == VolumeMode::Block {
-        for field in [&fs_type, &options, &source.field("fsGroup")] {
+        for field in [&fs_type, &options, &context, &source.field("fsGroup")] {
             if field.says_something() {
                 field.problem(
                     problems,
@@ -205,6 +216,7 @@ fn volume<'n>(
         volume_mode,
         fs_group,
         fs_type: fs_type_name.to_owned(),
+        selinux_context: selinux_context.to_owned(),
         mount_options,
         reclaim_policy,
     })

@@ -52,6 +52,7 @@ fn the_plain_template_gets_the_defaults() {
                 volume_mode: VolumeMode::Filesystem,
                 fs_group: None,
                 fs_type: String::new(),
+                selinux_context: String::new(),
                 mount_options: Vec::new(),
                 reclaim_policy: None,
             }],
@@ -206,6 +207,7 @@ fn any_volume(name: DnsLabel) -> impl Strategy<Value = TemplateVolume> {
                     volume_mode: VOLUME_MODES[usize::from(block)].1,
                     fs_group: group.filter(|_| !block),
                     fs_type: if block { String::new() } else { fs },
+                    selinux_context: if block || mode != 3 { "" } else { "u:r:t:s0" }.into(),
                     mount_options: if block { Vec::new() } else { options },
                     reclaim_policy: policy,
                 }
@@ -304,4 +306,31 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_selinux_context_is_checked_and_is_of_file_systems() {
+    let template = |fields: &str, use_: &str| {
+        format!(
+            "kind: ActorTemplate\nmetadata: {{name: t}}\nspec:\n  containers:\n  - {use_}\n  volumes:\n  - name: a\n    externalVolumeTemplate: {{capacity: 1Mi, storageClassName: s, {fields}}}\n"
+        )
+    };
+    let files = "volumeMounts: [{name: a, mountPath: /a}]";
+    let context = "seLinuxMountContext: 'system_u:object_r:container_file_t:s0:c1,c2'";
+    let read = parse(&template(context, files)).unwrap();
+    assert_eq!(
+        read.volumes[0].selinux_context,
+        "system_u:object_r:container_file_t:s0:c1,c2"
+    );
+    let refused =
+        |fields: &str, use_: &str| parse(&template(fields, use_)).unwrap_err().to_string();
+    let injected = refused("seLinuxMountContext: 'u:r:t:s0\",dev,suid'", files);
+    assert!(injected.contains("is not an SELinux context"), "{injected}");
+    let twice = refused(&format!("{context}, mountOptions: ['context=x']"), files);
+    assert!(twice.contains("beside the one"), "{twice}");
+    let block = refused(
+        &format!("{context}, volumeMode: Block"),
+        "volumeDevices: [{name: a, devicePath: /dev/a}]",
+    );
+    assert!(block.contains("is of file systems"), "{block}");
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is to be said about what was seen. Pure.
 
-use super::{Facts, Finding, Level, Place};
+use super::{Facts, Finding, Level, Place, keys};
 use crate::{
     error::Result,
     proto::api::{self, AgentStatus},
@@ -22,9 +22,12 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     findings.extend(nri(facts));
     findings.push(guard(facts));
     findings.push(validator(facts));
+    findings.extend(keys::keys(facts));
+    findings.extend(keys::unsigned(facts));
     findings.extend(drivers(facts));
     findings.push(mount_root(facts));
     findings.push(state_dir(facts));
+    findings.push(policy(facts));
     findings.push(sight(facts));
     findings.extend(breaches(facts));
     findings.extend(stuck(facts));
@@ -41,16 +44,36 @@ fn found(check: &'static str, level: Level, message: impl Into<String>, fix: &st
     }
 }
 
-fn ok(check: &'static str, message: impl Into<String>) -> Finding {
+pub(super) fn ok(check: &'static str, message: impl Into<String>) -> Finding {
     found(check, Level::Ok, message, "")
 }
 
-fn warn(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
+pub(super) fn warn(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
     found(check, Level::Warn, message, fix)
 }
 
-fn fail(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
+pub(super) fn fail(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
     found(check, Level::Fail, message, fix)
+}
+
+/// What the policy lets into a container.
+fn policy(facts: &Facts) -> Finding {
+    const CHECK: &str = "policy";
+    let open = facts.config.policy.rules().paths.opens_the_kernels();
+    if open.is_empty() {
+        return ok(
+            CHECK,
+            "no volume is mounted at or below /proc, /sys and /dev",
+        );
+    }
+    warn(
+        CHECK,
+        format!(
+            "volumes may be mounted at or below {}: there a container believes what its actor wrote for the kernel's word",
+            open.join(" and ")
+        ),
+        "take these paths out of policy.allow_mount_paths, and leave them in policy.deny_mount_paths",
+    )
 }
 
 /// Containers that run without their volumes.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 use tonic::Code;
 
-use super::{Chaos, Fault};
+use super::{Chaos, Fault, Hostile};
 
 /// The control file, such as
 /// `{"delay_ms":{"NodePublishVolume":3000},"fail":{"CreateVolume":"Aborted"},"times":{"CreateVolume":2}}`.
@@ -27,6 +27,8 @@ pub struct Control {
     pub not_ready: bool,
     /// Faults at random for all RPCs that no other fault is set for.
     pub chaos: Option<Chaos>,
+    /// Answers that no driver should give.
+    pub hostile: Hostile,
     /// Ids of volumes to forget, once; `*` for all.
     pub forget: Vec<String>,
     /// Nodes that are gone for good, once: nothing needs to be unmounted there.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use tonic::{Code, Status};
 
-use super::{Chaos, control::Control};
+use super::{Chaos, Hostile, control::Control};
 
 /// What happens to the calls of one RPC, in this order: they wait, hang, fail;
 /// or they are carried out, wholly, by half or not at all, and answered wrongly.
@@ -113,6 +113,7 @@ impl Fault {
 pub(super) struct Faults {
     pub(super) ready: bool,
     pub(super) chaos: Option<Chaos>,
+    pub(super) hostile: Hostile,
     /// How many calls there were, for chaos.
     calls: u64,
     set: BTreeMap<String, Fault>,
@@ -126,6 +127,7 @@ impl Faults {
         Self {
             ready: true,
             chaos: None,
+            hostile: Hostile::default(),
             calls: 0,
             set: BTreeMap::new(),
             control,
@@ -140,6 +142,7 @@ impl Faults {
     pub(super) fn clear(&mut self) {
         self.set.clear();
         self.chaos = None;
+        self.hostile = Hostile::default();
     }
 
     /// The fault of this call.
@@ -177,6 +180,7 @@ impl Faults {
         self.set = control.faults().map_err(bad)?;
         self.ready = !control.not_ready;
         self.chaos = control.chaos;
+        self.hostile = control.hostile.clone();
         self.seen = text;
         Ok(Some(control))
     }

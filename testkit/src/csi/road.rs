@@ -3,11 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actor_volumes::proto::csi as wire;
+use actor_volumes::proto::csi::{self as wire, volume_capability::AccessType};
 use tonic::{Code, Response, Status};
 
 use super::{
-    Options, Shared,
+    Call, Options, Shared,
     flight::{Busy, Open, OpenCall, Place},
     judge::{At, Broken, End, Judge},
     lock,
@@ -30,6 +30,11 @@ pub(super) trait Rpc: Send + 'static {
     /// The staging or target path, or the node id.
     fn path(&self) -> &str {
         ""
+    }
+
+    /// The mount flags of its capability.
+    fn mount_flags(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Where it belongs; none: to the node of the socket it came to.
@@ -66,6 +71,7 @@ impl<T: Send + 'static, F: Fn(&Work) -> Result<T, Status> + Send + 'static> Rpc 
 macro_rules! rpc {
     ($($service:ident $method:literal $request:ident -> $reply:ident {
         $(path: $path:ident,)?
+        $(capability: $capability:ident,)?
         judge: $judge:ident,
         $(settle: |$judged:ident, $at:ident, $call:ident, $end:ident| $settle:expr,)?
         act: $act:ident,
@@ -83,6 +89,10 @@ macro_rules! rpc {
 
             $(fn path(&self) -> &str {
                 &self.$path
+            })?
+
+            $(fn mount_flags(&self) -> Vec<String> {
+                flags_of(self.$capability.as_ref())
             })?
 
             fn place(&self) -> Option<Place> {
@@ -145,6 +155,7 @@ rpc! {
     }
     node "NodeStageVolume" NodeStageVolumeRequest -> NodeStageVolumeResponse {
         path: staging_target_path,
+        capability: volume_capability,
         judge: stage,
         settle: |judge, at, call, end| judge.staged(at, call, end),
         act: stage,
@@ -157,6 +168,7 @@ rpc! {
     }
     node "NodePublishVolume" NodePublishVolumeRequest -> NodePublishVolumeResponse {
         path: target_path,
+        capability: volume_capability,
         judge: publish,
         settle: |judge, at, call, end| judge.published(at, call, end),
         act: publish,
@@ -177,6 +189,13 @@ rpc! {
         judge: node_expand,
         settle: |judge, at, call, end| judge.node_expanded(at, call, end),
         act: node_expand,
+    }
+}
+
+fn flags_of(capability: Option<&wire::VolumeCapability>) -> Vec<String> {
+    match capability.and_then(|c| c.access_type.as_ref()) {
+        Some(AccessType::Mount(mount)) => mount.mount_flags.clone(),
+        _ => Vec::new(),
     }
 }
 
@@ -236,7 +255,15 @@ impl Shared {
             controller: false,
             node: here.clone(),
         });
-        let seq = self.arrived(method, &volume, request.path(), &here);
+        let seq = self.arrived(Call {
+            seq: 0,
+            method,
+            volume: volume.clone(),
+            path: request.path().into(),
+            node: here.clone(),
+            mount_flags: request.mount_flags(),
+            code: None,
+        });
         let open = Open::new(self, method, &volume, place.clone());
         let (shared, call) = (self.clone(), open.call.clone());
         let body = tokio::spawn(async move {
@@ -292,7 +319,11 @@ impl Shared {
         // Mounting takes its time, and may never end.
         let act = move || {
             let result = match fail {
-                Some(code) => Err(Status::new(code, "this call fails because it was told to")),
+                Some(code) => {
+                    let message = work.hostile().message;
+                    let plain = || "this call fails because it was told to".to_owned();
+                    Err(Status::new(code, message.unwrap_or_else(plain)))
+                }
                 None => request.act(&work),
             };
             (request, result)

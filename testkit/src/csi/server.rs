@@ -224,13 +224,13 @@ impl Node for Services {
     ) -> Answer<wire::NodeGetInfoResponse> {
         self.ask("NodeGetInfo", |work| {
             let here = work.options.topologies.get(&work.node);
-            Ok(wire::NodeGetInfoResponse {
+            Ok(work.hostile().node(wire::NodeGetInfoResponse {
                 node_id: work.node.clone(),
                 max_volumes_per_node: work.options.max_volumes_per_node,
                 accessible_topology: here.map(|segments| wire::Topology {
                     segments: segments.clone().into_iter().collect(),
                 }),
-            })
+            }))
         })
         .await
     }

@@ -14,7 +14,7 @@ use tonic::Status;
 
 pub(super) use controller::id_of;
 
-use super::{Fault, Options, Shared, backend::Effect, lock, options::Segments};
+use super::{Fault, Hostile, Options, Shared, backend::Effect, lock, options::Segments};
 
 type Done<T> = Result<T, Status>;
 
@@ -60,6 +60,11 @@ impl Work {
     fn volume<T>(&self, id: &str, act: impl FnOnce(&mut Volume) -> T) -> Done<T> {
         self.truth(|t| t.volumes.get_mut(id).map(act))
             .ok_or_else(|| Status::not_found(format!("no volume {id}")))
+    }
+
+    /// What is said in the place of what is so.
+    pub(super) fn hostile(&self) -> Hostile {
+        lock(&self.shared.faults).hostile.clone()
     }
 
     /// The files of a volume, and the place where a call may hang on the way.

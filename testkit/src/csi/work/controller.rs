@@ -84,7 +84,7 @@ impl Work {
         let (options, name) = (&self.options, &request.name);
         let id = id_of(options, name);
         let answer = |volume: &Volume| wire::CreateVolumeResponse {
-            volume: Some(volume.to_wire(&id)),
+            volume: Some(self.hostile().volume(volume.to_wire(&id))),
         };
         if let Some(there) = self.truth(|t| t.volumes.get(&id).map(answer)) {
             return Ok(there);
@@ -173,7 +173,9 @@ impl Work {
             Ok(())
         })?;
         Ok(wire::ControllerPublishVolumeResponse {
-            publish_context: token(&self.options, id, node),
+            publish_context: self
+                .hostile()
+                .publish_context(token(&self.options, id, node)),
         })
     }
 
