@@ -5,7 +5,7 @@
 use testkit::cri::{ContainerSpec, HostMount};
 
 use super::{DATA, SHARED, create, prepare};
-use crate::{Case, driver::Driver, node::Node};
+use crate::{Case, driver::Driver, leaks, node::Node};
 
 pub(crate) fn cases() -> Vec<Case> {
     let case = |name, run| Case::new(name, Driver::Local, run);
@@ -48,7 +48,8 @@ fn is_refused(node: &mut Node, actor: &str, said: &str) {
         .create_container(&pod, &ContainerSpec::idle("agent"))
         .expect_err(said);
     assert!(refusal.message.contains(said), "{said}: {refusal}");
-    assert_eq!(node.held(), [""; 0], "{said}: something is on the node");
+    let mounts = leaks::entries(&node.dir.join("m"));
+    assert_eq!(mounts, [""; 0], "{said}: something is on the node");
     node.remove_pod(&pod);
     node.suspend(actor);
 }
