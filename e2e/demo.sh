@@ -136,7 +136,6 @@ bring_up() {
 		state_dir = "$base/av"
 		run_dir = "$base/run"
 		mount_root = "$base/m"
-		trusted_namespaces = ["agents"]
 
 		[runtime]
 		nri_socket = "$(sed -n 's/^ *socket_path *= *["'\'']\(.*\)["'\'']/\1/p' "$base/containerd.toml" | head -n 1)"

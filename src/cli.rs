@@ -9,6 +9,7 @@ mod doctor;
 mod driver;
 mod file;
 mod helper;
+pub mod key;
 mod node;
 mod output;
 mod request;
@@ -27,7 +28,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-pub use doctor::{Doctor, Facts, Place, RuntimeSettings, judge};
+pub use doctor::{Doctor, Facts, KeyFacts, Place, RuntimeSettings, judge};
 pub use helper::{Deed, Helper};
 pub use node::NodeCommand;
 pub use runtime::Runtime;
@@ -85,6 +86,11 @@ pub enum Command {
     ///
     /// Example: actor-volumes config --check /etc/actor-volumes/config.toml
     Config(Config),
+    /// The keys that grants are signed with.
+    ///
+    /// Grants are signed by the control plane; nodes trust its public keys.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Look at a store file: what the control plane remembers.
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -250,6 +256,14 @@ mod tests {
             "actor ls",
             "actor show a/b -o json",
             "actor resume a/b --container c --node n --pod p --pod-namespace q --format kubernetes",
+            "actor resume a/b --not-after 2030-01-31T12:00:00Z --with-contexts",
+            "key generate --dir /k -o json",
+            "key rotate --config /c",
+            "key rotate --to 0123456789abcdef",
+            "key show-public",
+            "key show-public 0123456789abcdef --dir /k",
+            "key list -o yaml",
+            "key remove 0123456789abcdef",
             "actor suspend a/b --wait --timeout 500ms",
             "actor delete a/b --wait --timeout 30",
             "runtime --guard -- --root /r create --bundle /b c1",
@@ -285,6 +299,9 @@ mod tests {
             "actor create a --template t",
             "actor create a/b",
             "actor resume a/b --format xml",
+            "actor resume a/b --not-after soon",
+            "key",
+            "key remove",
             "actor suspend a/b --timeout soon",
             "node fence",
             "runtime -- state c1",

@@ -3,6 +3,7 @@
 
 mod control;
 mod guard;
+mod keys;
 mod limits;
 mod parts;
 mod policy;
@@ -22,6 +23,7 @@ use crate::{
 
 pub use control::{Control, NodeControl, ServerTls};
 pub use guard::{Guard, GuardSettings};
+pub use keys::Keys;
 pub use limits::Limits;
 pub use parts::LocalDriver;
 pub use policy::{Listed, Policy};
@@ -64,6 +66,8 @@ pub struct Config {
     pub guard: Guard,
     /// What pods may have of volumes.
     pub policy: Policy,
+    /// The keys of grants.
+    pub keys: Keys,
     /// The CSI drivers.
     pub driver: Vec<Driver>,
     /// The embedded CSI driver as a part of `serve`.
@@ -458,6 +462,7 @@ impl Config {
             }
         }
         self.control.check()?;
+        self.keys.check()?;
         self.guard.check()?;
         self.policy.check()?;
         self.limits.check()?;

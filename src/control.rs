@@ -39,11 +39,13 @@ mod resume;
 mod revision;
 mod rollout;
 mod service;
+mod sign;
 mod storage_class;
 pub mod store;
 mod suspend;
 mod template;
 mod template_status;
+mod told_keys;
 mod tombstones;
 mod untold;
 mod update;
@@ -79,6 +81,7 @@ use self::{
 use crate::{
     csi::Registry,
     error::{Error, Result},
+    keys::KeyDir,
     model::{ActorRef, Grant, NodeName, VolumeUid},
     secret::Vault,
 };
@@ -91,6 +94,8 @@ pub const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 pub struct Settings {
     /// Where the secrets of calls are read from.
     pub vault: Vault,
+    /// Where the key is that grants are signed with; none: they are not signed.
+    pub keys: Option<KeyDir>,
     /// The pauses between tries.
     pub pace: Pace,
     /// How often attachments are compared with what drivers list.
@@ -106,6 +111,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             vault: Vault::default(),
+            keys: None,
             pace: Pace::default(),
             reconcile_interval: Duration::from_secs(60),
             keep_tombstones: Duration::from_hours(30 * 24),
@@ -232,6 +238,10 @@ impl Control {
         let (teller, stop) = (self.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             stop.run_until_cancelled(teller.tell_the_untold()).await;
+        });
+        let (teller, stop) = (self.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(teller.tell_the_keys()).await;
         });
     }
 

@@ -22,7 +22,8 @@
 //! ```
 //!
 //! The helper is a process of its own behind a socket: what enters a mounted
-//! volume, or mounts, is asked of it by the node agent.
+//! volume, or mounts, is asked of it by the node agent. `keys` signs grants for the
+//! control plane, and says for the node agent who has signed them.
 //!
 //! Beside it stands the guard: started in runc's place, it reads by `oci` what is
 //! to be made, and asks the node agent by `rpc`.
@@ -63,6 +64,7 @@ pub mod error;
 pub mod fuzz;
 pub mod helper;
 pub mod host;
+pub mod keys;
 pub mod link;
 pub mod local_driver;
 pub mod model;

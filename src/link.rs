@@ -3,6 +3,7 @@
 //! answers what it is asked, and keeps the word that it is told.
 
 mod answer;
+mod confirmed;
 mod session;
 mod word;
 

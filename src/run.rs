@@ -8,6 +8,7 @@ mod gates;
 mod guard;
 mod helped;
 mod helper;
+mod key;
 mod launched;
 mod node;
 mod own;
@@ -113,6 +114,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Doctor(options) => {
             return runtime(Threads::One)?.block_on(doctor::doctor(&options));
         }
+        Command::Key(command) => key::run(&command)?,
         Command::Store(command) => store::run(&command)?,
         Command::Runtime(options) => return Ok(guard::guard(&guard::Place::of(options))),
         Command::Helper(cli::Helper {

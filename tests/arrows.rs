@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["error", "model"]),
     ("config", &["error", "model", "policy", "transport"]),
     ("host", &["error"]),
+    ("keys", &["error", "host"]),
     ("transport", &["error", "host"]),
     ("helper", &["error", "host", "model", "transport"]),
     ("telemetry", &["config", "error"]),
@@ -36,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "error",
             "helper",
             "host",
+            "keys",
             "model",
             "policy",
             "proto",
@@ -48,7 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "control",
         &[
-            "api", "csi", "error", "host", "model", "proto", "rpc", "secret",
+            "api", "csi", "error", "host", "keys", "model", "proto", "rpc", "secret",
         ],
     ),
     (
@@ -74,6 +76,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "csi",
             "error",
             "host",
+            "keys",
             "model",
             "node",
             "proto",
@@ -92,6 +95,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "delivery",
             "error",
             "host",
+            "keys",
             "link",
             "model",
             "node",

@@ -87,7 +87,7 @@ impl House {
         let shown = dir.display();
         let mut text = format!(
             "[node]\nname = \"node-a\"\nstate_dir = \"{shown}/av\"\nrun_dir = \"{shown}/run\"\n\
-             mount_root = \"{shown}/m\"\ntrusted_namespaces = [\"{NAMESPACE}\"]\n\
+             mount_root = \"{shown}/m\"\n\
              member_grace_ms = 1000\nsweep_interval_s = 1\n\
              [runtime]\nnri_socket = \"{nri}\"\ncri_socket = \"{shown}/cri.sock\"\n\
              [metrics]\nlisten = \"{metrics}\"\n\

@@ -3,6 +3,7 @@
 
 mod annotations;
 mod attack_driver;
+mod attack_grants;
 mod breach;
 mod children;
 mod daemon_set;
@@ -61,6 +62,7 @@ pub(crate) fn all() -> Vec<Case> {
         raw::cases(),
         warm::cases(),
         annotations::cases(),
+        attack_grants::cases(),
         slow::cases(),
         storm::cases(),
         pace::cases(),

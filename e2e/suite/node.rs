@@ -137,7 +137,7 @@ impl Node {
         let text = format!(
             "{secrets}[metrics]\nlisten = \"127.0.0.1:{port}\"\n\
              [node]\nname = \"node-a\"\nstate_dir = \"{dir}/av\"\nrun_dir = \"{dir}/run\"\n\
-             mount_root = \"{dir}/m\"\ntrusted_namespaces = [\"{NAMESPACE}\"]\n\
+             mount_root = \"{dir}/m\"\n\
              member_grace_ms = 1000\nsweep_interval_s = 1\n\
              [runtime]\nnri_socket = \"{nri}\"\ncri_socket = \"{dir}/c.sock\"\n\
              [log]\nfilter = \"trace\"\n\

@@ -10,7 +10,7 @@ use crate::{
     canary,
     daemon::{Daemon, until_true},
     driver,
-    node::{NAMESPACE, Node, Options, SOON, guard_table, nri_socket},
+    node::{Node, Options, SOON, guard_table, nri_socket},
     setup::{actor_volumes, testkit},
 };
 
@@ -112,7 +112,7 @@ impl<'n> Site<'n> {
         let (at, port) = (host.dir.display(), self.port);
         let config = format!(
             "{secrets}[node]\nname = \"{name}\"\nstate_dir = \"{at}/av\"\nrun_dir = \"{at}/agent\"\n\
-             mount_root = \"{at}/m\"\ntrusted_namespaces = [\"{NAMESPACE}\"]\n\
+             mount_root = \"{at}/m\"\n\
              member_grace_ms = 1000\nsweep_interval_s = 1\n\
              [node.control]\nendpoint = \"https://127.0.0.1:{port}\"\n\
              [node.control.tls]\nca = \"{at}/tls/ca.crt\"\ncert = \"{at}/tls/tls.crt\"\n\

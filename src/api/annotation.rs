@@ -50,8 +50,16 @@ impl fmt::Debug for Presented {
     }
 }
 
-/// Reads what the annotations present; none if they are not about us.
-pub fn read(annotations: &BTreeMap<String, String>) -> Result<Option<Presented>> {
+/// What somebody presents, as it stands there: nothing of it is read or believed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Raw<'a> {
+    actor: &'a str,
+    attachments: &'a str,
+    signature: Option<&'a str>,
+}
+
+/// Finds what the annotations present; none if they are not about us.
+pub fn find(annotations: &BTreeMap<String, String>) -> Result<Option<Raw<'_>>> {
     // Every container of the node comes by here: one look into the sorted map.
     let mut ours = annotations
         .range::<str, _>((Bound::Included(PREFIX), Bound::Unbounded))
@@ -60,24 +68,27 @@ pub fn read(annotations: &BTreeMap<String, String>) -> Result<Option<Presented>>
     if ours.peek().is_none() {
         return Ok(None);
     }
-    match present(ours) {
-        Ok(presented) => Ok(Some(presented)),
-        Err(e) => Err(Error::new(e.kind(), cut(&e.to_string(), MAX_MESSAGE_CHARS))),
-    }
+    found(ours).map(Some).map_err(shortened)
 }
 
-fn present<'a>(ours: impl Iterator<Item = (&'a String, &'a String)>) -> Result<Presented> {
+/// Finds and reads what the annotations present, whoever has signed it.
+pub fn read(annotations: &BTreeMap<String, String>) -> Result<Option<Presented>> {
+    find(annotations)?.map(|raw| raw.read()).transpose()
+}
+
+fn shortened(error: Error) -> Error {
+    Error::new(error.kind(), cut(&error.to_string(), MAX_MESSAGE_CHARS))
+}
+
+fn found<'a>(ours: impl Iterator<Item = (&'a String, &'a String)>) -> Result<Raw<'a>> {
     let mut actor = None;
     let mut attachments = None;
+    let mut signature = None;
     for (key, value) in ours {
         match key.as_str() {
-            ACTOR => actor = Some(value),
-            ATTACHMENTS => attachments = Some(value),
-            SIGNATURE => {
-                return Err(Error::invalid(format!(
-                    "annotation {SIGNATURE}: signed grants are not supported by this version of actor-volumes: remove it, and name the namespace as trusted in the configuration of the node"
-                )));
-            }
+            ACTOR => actor = Some(value.as_str()),
+            ATTACHMENTS => attachments = Some(value.as_str()),
+            SIGNATURE => signature = Some(value.as_str()),
             _ => {
                 return Err(Error::invalid(format!(
                     "annotation {key:?} is not known: remove it, or upgrade actor-volumes if a later version defines it"
@@ -90,23 +101,46 @@ fn present<'a>(ours: impl Iterator<Item = (&'a String, &'a String)>) -> Result<P
             "annotation {missing} is missing beside others of {PREFIX}: give all the annotations that `actor-volumes actor resume` printed"
         ))
     };
-    let actor = actor.ok_or_else(|| missing(ACTOR))?;
-    let raw = attachments.ok_or_else(|| missing(ATTACHMENTS))?;
+    let raw = Raw {
+        actor: actor.ok_or_else(|| missing(ACTOR))?,
+        attachments: attachments.ok_or_else(|| missing(ATTACHMENTS))?,
+        signature,
+    };
+    check_size(raw.attachments)?;
+    Ok(raw)
+}
 
-    let actor: ActorRef = actor.parse().map_err(|e| at(ACTOR, e))?;
-    check_size(raw)?;
-    let grant = grant::parse(raw).map_err(|e| at(ATTACHMENTS, e))?;
-    let granted = grant.actor_ref();
-    if actor != granted {
-        return Err(Error::invalid(format!(
-            "annotation {ACTOR} says {actor}, but {ATTACHMENTS} is for actor {granted}: give the annotations of one `actor-volumes actor resume`"
-        )));
+impl<'a> Raw<'a> {
+    /// The attachments, byte for byte.
+    pub fn attachments(&self) -> &'a str {
+        self.attachments
     }
-    Ok(Presented {
-        actor,
-        grant,
-        raw: raw.clone(),
-    })
+
+    /// The signature, if there is one.
+    pub fn signature(&self) -> Option<&'a str> {
+        self.signature
+    }
+
+    /// Reads it.
+    pub fn read(self) -> Result<Presented> {
+        self.presented().map_err(shortened)
+    }
+
+    fn presented(self) -> Result<Presented> {
+        let actor: ActorRef = self.actor.parse().map_err(|e| at(ACTOR, e))?;
+        let grant = grant::parse(self.attachments).map_err(|e| at(ATTACHMENTS, e))?;
+        let granted = grant.actor_ref();
+        if actor != granted {
+            return Err(Error::invalid(format!(
+                "annotation {ACTOR} says {actor}, but {ATTACHMENTS} is for actor {granted}: give the annotations of one `actor-volumes actor resume`"
+            )));
+        }
+        Ok(Presented {
+            actor,
+            grant,
+            raw: self.attachments.to_owned(),
+        })
+    }
 }
 
 /// The annotations that present this grant. A grant that [`read`] would refuse
@@ -130,6 +164,17 @@ pub fn write(grant: &Grant) -> Result<BTreeMap<String, String>> {
             REQUIRED_PLUGINS_VALUE.to_owned(),
         ),
     ]))
+}
+
+/// The same, with the signature that `sign` makes over the attachments.
+pub fn write_signed(
+    grant: &Grant,
+    sign: impl FnOnce(&str) -> String,
+) -> Result<BTreeMap<String, String>> {
+    let mut annotations = write(grant)?;
+    let signature = sign(&annotations[ATTACHMENTS]);
+    annotations.insert(SIGNATURE.to_owned(), signature);
+    Ok(annotations)
 }
 
 fn check_size(attachments: &str) -> Result<()> {

@@ -8,6 +8,8 @@ use std::{
     fmt,
 };
 
+use jiff::Timestamp;
+
 pub use wire::parse;
 
 use super::rule::{self, MAX_MOUNTS, MAX_STRING_BYTES, MAX_VOLUMES, check_mount_path};
@@ -22,6 +24,9 @@ use crate::{
 /// The version of the format.
 pub const VERSION: u32 = 1;
 
+/// The longest id of a container.
+const MAX_CONTAINER_BYTES: usize = 253;
+
 /// The largest group id that Kubernetes takes as an fsGroup.
 const MAX_GID: u32 = i32::MAX as u32;
 
@@ -33,7 +38,7 @@ pub fn check(grant: &Grant) -> Result<()> {
             grant.version
         )));
     }
-    check_audience(&grant.audience)?;
+    check_audience(grant)?;
     if grant.volumes.is_empty() {
         return Err(Error::invalid("volumes must name at least one volume"));
     }
@@ -62,14 +67,30 @@ pub fn check(grant: &Grant) -> Result<()> {
     check_places(grant)
 }
 
-fn check_audience(audience: &Audience) -> Result<()> {
-    match audience {
+fn check_audience(grant: &Grant) -> Result<()> {
+    match &grant.audience {
         Audience::Pod { pod: None, .. } => Ok(()),
         Audience::Pod { pod: Some(pod), .. } => {
             check_subdomain(pod).map_err(|e| e.context("audience.pod"))
         }
-        Audience::Host { .. } => Err(unsupported("audience.kind host")),
+        Audience::Host { node, .. } if *node != grant.node => Err(Error::invalid(format!(
+            "audience.node {node} is not the node of the grant, {}",
+            grant.node
+        ))),
+        Audience::Host { container, .. } => check_container(container),
     }
+}
+
+/// The id of a container, as runtimes take it.
+fn check_container(id: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    let first = id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if first && id.len() <= MAX_CONTAINER_BYTES && id.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "audience.container must have 1 to {MAX_CONTAINER_BYTES} letters, digits, and _.- after the first"
+    )))
 }
 
 fn check_volume(volume: &GrantVolume) -> Result<()> {
@@ -234,12 +255,6 @@ fn overlap(one: Option<&DnsLabel>, other: Option<&DnsLabel>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 
-fn unsupported(what: &str) -> Error {
-    Error::invalid(format!(
-        "{what} is not supported by this version of actor-volumes"
-    ))
-}
-
 /// Checks that this sandbox on this node may present the grant.
 pub fn check_presented(grant: &Grant, node: &NodeName, sandbox: &SandboxView) -> Result<()> {
     let actor = grant.actor_ref();
@@ -269,6 +284,17 @@ pub fn check_presented(grant: &Grant, node: &NodeName, sandbox: &SandboxView) ->
         )));
     }
     Ok(())
+}
+
+/// Checks that a scope may begin with the grant at this time.
+pub fn check_time(grant: &Grant, now: Timestamp) -> Result<()> {
+    match grant.not_after {
+        Some(end) if now > end => Err(Error::precondition(format!(
+            "the grant of actor {} was to begin until {end}, and it is {now}: suspend the actor and resume it again (and see that the clocks agree)",
+            grant.actor_ref()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

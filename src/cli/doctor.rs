@@ -4,6 +4,7 @@
 
 mod containerd;
 mod judge;
+mod keys;
 
 use std::path::PathBuf;
 
@@ -64,6 +65,18 @@ pub struct Place {
     pub propagates: bool,
 }
 
+/// What was seen of the keys of grants.
+#[derive(Debug, Clone, Default)]
+pub struct KeyFacts {
+    /// The ids of the public keys that this node trusts.
+    pub trusted: Vec<String>,
+    /// Files that cannot be read, with why.
+    pub problems: Vec<String>,
+    /// For how many days the control plane's key has signed, or what is wrong with it;
+    /// none: it is elsewhere.
+    pub signing: Option<Result<u64, String>>,
+}
+
 /// All that was seen. An error is why something could not be looked at.
 pub struct Facts {
     /// The configuration.
@@ -72,6 +85,8 @@ pub struct Facts {
     pub daemon: Result<AgentStatus>,
     /// Whether somebody listens on the NRI socket.
     pub nri_socket: Result<()>,
+    /// The keys of grants.
+    pub keys: KeyFacts,
     /// The runtime's own configuration.
     pub containerd: Result<RuntimeSettings>,
     /// Binaries of the runtime's configuration that are the guard.

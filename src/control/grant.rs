@@ -56,6 +56,8 @@ pub(super) fn of(state: &State) -> Option<Grant> {
         },
         node: placement.node.clone(),
         audience: placement.audience.clone(),
+        not_after: placement.not_after,
+        self_contained: false,
         volumes,
         mounts: placement.mounts.clone(),
         devices: placement.devices.clone(),

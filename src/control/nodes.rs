@@ -60,6 +60,8 @@ struct Book {
     words: HashMap<NodeName, BTreeMap<ActorRef, Grant>>,
     /// Where each actor's grant is.
     placed: HashMap<ActorRef, NodeName>,
+    /// The public keys that nodes are to trust.
+    keys: Vec<String>,
 }
 
 /// A node that has been connected.
@@ -219,6 +221,9 @@ impl Book {
             ready,
             message: entry.message(),
         })];
+        if !self.keys.is_empty() {
+            messages.push(self.told_keys());
+        }
         let word: Vec<_> = match self.words.get(node) {
             Some(word) if ready => word.values().filter_map(text).collect(),
             _ => Vec::new(),
@@ -237,6 +242,23 @@ impl Book {
             })
         }));
         messages
+    }
+
+    fn told_keys(&self) -> Message {
+        Message::Keys(api::Keys {
+            pem: self.keys.clone(),
+        })
+    }
+
+    /// The keys have changed, or not: then nobody is told.
+    fn keys(&mut self, pems: &[String]) {
+        if self.keys == pems {
+            return;
+        }
+        self.keys = pems.to_vec();
+        for line in self.nodes.values().filter_map(|e| e.line.as_ref()) {
+            line.send(self.told_keys());
+        }
     }
 
     /// Tells a node of a change, if it is there to be told.

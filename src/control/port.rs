@@ -71,6 +71,9 @@ pub trait NodePort: Send + Sync {
         Vec::new()
     }
 
+    /// The public keys, as PEM, that nodes are to trust.
+    fn keys(&self, _: &[String]) {}
+
     /// The current word on an actor has changed; none: it is not resumed.
     fn word(&self, _: &ActorRef, _: Option<&Grant>) {}
 

@@ -117,6 +117,9 @@ pub struct Placement {
     pub node: NodeName,
     /// Who may present the grant.
     pub audience: Audience,
+    /// When the grant may begin to be used at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
     /// The container named at resume.
     pub container: Option<DnsLabel>,
     /// The mounts of the template, for that container.
@@ -129,8 +132,13 @@ pub struct Placement {
 impl Placement {
     /// Whether a resume there and for them is the same as this one.
     pub fn is_for(&self, other: &Self) -> bool {
-        (&self.node, &self.audience, &self.container)
-            == (&other.node, &other.audience, &other.container)
+        (&self.node, &self.audience, &self.not_after, &self.container)
+            == (
+                &other.node,
+                &other.audience,
+                &other.not_after,
+                &other.container,
+            )
     }
 }
 

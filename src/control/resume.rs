@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
+
 use super::{
     Control,
     adopt::Adoption,
@@ -38,6 +40,8 @@ pub struct ResumeOptions {
     pub pod_namespace: Option<DnsLabel>,
     /// The only pod that may present the grant.
     pub pod: Option<String>,
+    /// When a pod may begin to use the grant at the latest.
+    pub not_after: Option<Timestamp>,
     /// Retained volumes to stand for volumes that were never made.
     pub volumes: Adopted,
     /// What its client named the request.
@@ -67,13 +71,18 @@ impl Control {
             &options.pod,
             &options.volumes,
         );
-        let call = Call::new(VerbName::Resume, options.request, &arguments);
+        // A request of an earlier version, which knew no such time, stays the same.
+        let call = match options.not_after {
+            None => Call::new(VerbName::Resume, options.request, &arguments),
+            Some(end) => Call::new(VerbName::Resume, options.request, &(arguments, end)),
+        };
         let placement = Placement {
             node,
             audience: Audience::Pod {
                 namespace: options.pod_namespace.unwrap_or(actor.namespace.clone()),
                 pod: options.pod,
             },
+            not_after: options.not_after,
             mounts: Vec::new(),
             devices: Vec::new(),
             container: options.container,

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use parse::{actor_ref, adopted, after, limit, parsed, some, token, volume_filter, within};
+use parse::{actor_ref, adopted, after, limit, parsed, some, time, token, volume_filter, within};
 
 use super::{ActorFilter, Control, CreateOptions, ResumeOptions, Watch, Which, convert};
 use crate::{
-    api::annotation,
     error::{Error, Result},
     model::VolumeUid,
     proto::api::{self, control_server},
@@ -287,16 +286,21 @@ impl control_server::Control for ControlService {
                 container: parsed("container", request.container)?,
                 pod_namespace: parsed("pod namespace", request.pod_namespace)?,
                 pod: some(request.pod),
+                not_after: time("not_after", request.not_after)?,
                 volumes: adopted("volumes", request.volumes)?,
                 request: parsed("request id", request.request_id)?,
             };
             let within = within(request.timeout_ms);
             let (view, grant) = control.resume_actor(&actor, options, within).await?;
+            let grant = if request.with_contexts {
+                grant.with_contexts()
+            } else {
+                grant.without_contexts()
+            };
+            let annotations = control.annotations(&grant).await?;
             Ok(api::ResumeActorResponse {
                 actor: Some(convert::actor(view)),
-                annotations: annotation::write(&grant.without_contexts())?
-                    .into_iter()
-                    .collect(),
+                annotations: annotations.into_iter().collect(),
             })
         })
         .await

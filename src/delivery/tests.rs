@@ -38,6 +38,8 @@ fn grant(mounts: &[(Option<&str>, &str, &str)]) -> Grant {
             namespace: label("n"),
             pod: None,
         },
+        not_after: None,
+        self_contained: false,
         volumes: vec![volume("v1"), volume("v2"), volume("v3")],
         mounts: mounts
             .iter()

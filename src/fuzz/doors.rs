@@ -16,6 +16,7 @@ use crate::{
         store::MemoryStore,
     },
     csi::Registry,
+    keys::PublicKey,
     link::Word,
     model::NodeName,
     node::Authority,
@@ -112,7 +113,7 @@ fn looked_at<T: Message>(answer: Result<Response<T>, Status>) {
 
 /// Pieces, each a message of one of the two ends.
 pub(super) fn line(bytes: &[u8]) {
-    let word = Word::new("tcp://control:7443");
+    let word = Word::in_memory("tcp://control:7443");
     for (end, message) in pieces(bytes) {
         if end % 2 == 0 {
             if let Ok(said) = api::FromNode::decode(message) {
@@ -147,12 +148,21 @@ fn held(holdings: Vec<api::Holding>) {
 fn to_node(word: &Word, said: api::ToNode) {
     use api::to_node::Message as Said;
     match said.message {
-        Some(Said::Welcome(welcome)) => word.welcome(welcome),
+        Some(Said::Welcome(welcome)) => {
+            word.welcome(welcome).expect("nothing of it is on disk");
+        }
+        Some(Said::Keys(told)) => {
+            for pem in &told.pem {
+                let _ = PublicKey::from_pem(pem);
+            }
+        }
         Some(Said::Grants(grants)) => {
             let presented: Vec<_> = grants.put.iter().map(|text| grant::parse(text)).collect();
             if word.take(grants).is_ok() {
                 for grant in presented {
-                    let _ = word.current(&grant.expect("the word was read"));
+                    let grant = grant.expect("the word was read");
+                    let _ = word.current(&grant);
+                    let _ = word.current_signed(&grant);
                 }
             }
         }

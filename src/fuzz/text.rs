@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, str::from_utf8};
 use crate::{
     api::{annotation, quantity::Quantity, storage_class, template},
     config::Config,
+    keys::KeySet,
     oci,
 };
 
@@ -45,6 +46,8 @@ pub(super) fn annotation(bytes: &[u8]) {
     if let Some((signature, rest)) = signed.and_then(|signed| signed.split_once('\n')) {
         let key = format!("{}signature", annotation::PREFIX);
         annotations.insert(key, signature.to_owned());
+        // No key is there that could have made it.
+        assert!(KeySet::default().verify(rest, signature).is_err());
         attachments = rest;
     }
     annotations.insert(annotation::ATTACHMENTS.to_owned(), attachments.to_owned());

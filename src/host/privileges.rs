@@ -92,7 +92,12 @@ pub const TABLE: &[Need] = &[
     need(
         Process::Helper,
         CapabilitySet::SYS_ADMIN,
-        "`subPath`: to mount a directory of a volume at a place of its own",
+        "`subPath` and user namespaces: to mount a directory of a volume at a place of its own, and to try whether owners can be mapped",
+    ),
+    need(
+        Process::Helper,
+        CapabilitySet::SYS_PTRACE,
+        "user namespaces: to open that of a pod, whose processes are of other users",
     ),
     need(
         Process::Helper,

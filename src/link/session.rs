@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One connection after another, until the shutdown.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -14,6 +14,7 @@ use super::{Word, answer};
 use crate::{
     csi::Registry,
     error::{Error, Result},
+    keys,
     model::NodeName,
     node::Agent,
     proto::api::{
@@ -54,6 +55,8 @@ pub struct LinkSettings {
     pub boot_id: String,
     /// Where the control plane listens.
     pub endpoint: Endpoint,
+    /// Where the public keys are kept that the control plane tells.
+    pub told_keys: PathBuf,
 }
 
 struct Link {
@@ -147,13 +150,15 @@ impl Link {
                             *welcome = true;
                             tracing::info!(ready = word.ready, message = word.message, "the control plane is there");
                             let ready = word.ready;
-                            self.word.welcome(word);
+                            let told = Arc::clone(&self.word);
+                            blocking(move || told.welcome(word)).await?;
                             if !ready {
                                 // Nothing new is accepted from here on.
                                 let holdings = self.holdings().await;
                                 send(&say, Message::Holdings(api::Holdings { holdings })).await?;
                             }
                         }
+                        Some(FromControl::Keys(told)) => self.keep_keys(told.pem).await,
                         Some(FromControl::Grants(grants)) => self.word.take(grants)?,
                         Some(FromControl::Request(request)) => {
                             self.answer(request, &say, &places).await;
@@ -178,6 +183,18 @@ impl Link {
                         Err(error) => tracing::warn!(error = %error.full_message(), "the TLS files are not renewed"),
                     }
                 }
+            }
+        }
+    }
+
+    /// Keeps the keys on disk, for a start without the control plane. Where that
+    /// fails, those of before count on.
+    async fn keep_keys(&self, pems: Vec<String>) {
+        let dir = self.settings.told_keys.clone();
+        match blocking(move || keys::write_told(&dir, &pems)).await {
+            Ok(()) => self.agent.keys_changed().await,
+            Err(error) => {
+                tracing::error!(error = %error.full_message(), "the control plane's keys are not kept");
             }
         }
     }
@@ -238,6 +255,14 @@ impl Link {
         })
         .collect()
     }
+}
+
+/// Runs what writes to disk where that is allowed.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::internal("a write did not come to its end").with_source(e))?
 }
 
 async fn send(say: &mpsc::Sender<api::FromNode>, message: Message) -> Result<()> {

@@ -6,11 +6,13 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{PoisonError, RwLock, RwLockWriteGuard},
 };
 
 use tokio::sync::watch;
 
+use super::confirmed::Confirmed;
 use crate::{
     api::grant,
     error::{Error, Result},
@@ -22,6 +24,8 @@ use crate::{
 /// The control plane's last word for this node.
 pub struct Word {
     endpoint: String,
+    /// None: nothing of it is on disk.
+    confirmed: Option<Confirmed>,
     told: RwLock<Told>,
     /// Whether it has spoken since this process began.
     spoken: watch::Sender<bool>,
@@ -37,13 +41,31 @@ struct Told {
     closed: Option<String>,
     /// Whether the line is there, so that what is unknown may still come.
     connected: bool,
+    /// Whether the control plane knows that this node has all its records.
+    confirmed: bool,
 }
 
 impl Word {
-    /// No word yet. `endpoint` is shown to people.
-    pub fn new(endpoint: impl Into<String>) -> Self {
+    /// No word yet for the node with this state directory. `endpoint` is shown to
+    /// people.
+    pub fn new(endpoint: impl Into<String>, state_dir: &Path) -> Result<Self> {
+        let (confirmed, said) = Confirmed::open(state_dir)?;
+        Ok(Self {
+            endpoint: endpoint.into(),
+            confirmed: Some(confirmed),
+            told: RwLock::new(Told {
+                confirmed: said,
+                ..Told::default()
+            }),
+            spoken: watch::Sender::new(false),
+        })
+    }
+
+    /// The same, which keeps nothing on disk.
+    pub fn in_memory(endpoint: impl Into<String>) -> Self {
         Self {
             endpoint: endpoint.into(),
+            confirmed: None,
             told: RwLock::default(),
             spoken: watch::Sender::new(false),
         }
@@ -54,11 +76,22 @@ impl Word {
         self.told.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether grants are accepted from now on, and if not, why.
-    pub fn welcome(&self, welcome: api::Welcome) {
-        let mut told = self.told();
-        told.connected = true;
-        told.closed = (!welcome.ready).then_some(welcome.message);
+    /// Whether grants are accepted from now on, and if not, why. On disk when it
+    /// returns: what was closed stays so for a start without the control plane.
+    pub fn welcome(&self, welcome: api::Welcome) -> Result<()> {
+        let before = {
+            let mut told = self.told();
+            told.connected = true;
+            told.closed = (!welcome.ready).then_some(welcome.message);
+            told.confirmed
+        };
+        if before != welcome.ready {
+            if let Some(confirmed) = &self.confirmed {
+                confirmed.say(welcome.ready)?;
+            }
+            self.told().confirmed = welcome.ready;
+        }
+        Ok(())
     }
 
     /// Resolves when the control plane has spoken for the first time.
@@ -147,12 +180,62 @@ impl Authority for Word {
             presented.generation()
         )))
     }
+
+    fn current_signed(&self, presented: &Grant) -> Result<Grant> {
+        let refused = match self.current(presented) {
+            Ok(current) => return Ok(current),
+            Err(refused) => refused,
+        };
+        let told = self.told.read().unwrap_or_else(PoisonError::into_inner);
+        if told.counts_by_itself(presented) {
+            return Ok(presented.clone());
+        }
+        if presented.self_contained && !told.connected && !told.confirmed {
+            return Err(Error::unavailable(format!(
+                "actor {}: the control plane at {} has not confirmed this node's state directory, so that no grant counts here by itself: retry when it is reached",
+                presented.actor_ref(),
+                self.endpoint
+            )));
+        }
+        Err(refused)
+    }
+}
+
+impl Told {
+    /// Whether a grant that is signed and holds its contexts counts by itself. Whether
+    /// its generations are over the node's records say: nothing has moved on before
+    /// they did. Not of a node that may have lost them.
+    fn counts_by_itself(&self, presented: &Grant) -> bool {
+        let listed = |grants: &HashMap<ActorRef, Grant>| {
+            let current = grants.get(&presented.actor_ref());
+            current.is_some_and(|current| !is_newer(presented, current))
+        };
+        presented.self_contained
+            && !self.connected
+            && self.confirmed
+            && self.closed.is_none()
+            && !self.grants.as_ref().is_some_and(listed)
+    }
+}
+
+/// Whether the grant is of a later resume than the other.
+fn is_newer(grant: &Grant, other: &Grant) -> bool {
+    grant.volumes.iter().all(|volume| {
+        let before = other.volumes.iter().find(|o| o.uid == volume.uid);
+        before.is_none_or(|before| volume.generation > before.generation)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Kind;
+
+    fn word(endpoint: &str) -> (tempfile::TempDir, Word) {
+        let dir = tempfile::tempdir().unwrap();
+        let word = Word::new(endpoint, dir.path()).unwrap();
+        (dir, word)
+    }
 
     fn grant(generation: u64) -> Grant {
         grant::parse(&text(generation)).unwrap()
@@ -182,7 +265,7 @@ mod tests {
 
     #[test]
     fn without_a_word_since_the_start_nothing_is_accepted_and_the_endpoint_is_named() {
-        let word = Word::new("tcp://control:7443");
+        let (_dir, word) = word("tcp://control:7443");
         let refused = word.current(&grant(1)).unwrap_err();
         assert_eq!(refused.kind(), Kind::Unavailable);
         assert!(refused.full_message().contains("tcp://control:7443"));
@@ -190,8 +273,8 @@ mod tests {
 
     #[test]
     fn the_word_gives_the_contexts_and_stands_when_the_line_is_lost() {
-        let word = Word::new("x");
-        word.welcome(ready());
+        let (_dir, word) = word("x");
+        word.welcome(ready()).unwrap();
         word.take(whole(&[3])).unwrap();
         word.lost();
         let current = word.current(&grant(3).without_contexts()).unwrap();
@@ -204,8 +287,8 @@ mod tests {
 
     #[test]
     fn a_whole_word_replaces_the_last_one_only_when_it_is_complete() {
-        let word = Word::new("x");
-        word.welcome(ready());
+        let (_dir, word) = word("x");
+        word.welcome(ready()).unwrap();
         word.take(whole(&[3])).unwrap();
         let mut part = whole(&[]);
         part.last = false;
@@ -219,16 +302,17 @@ mod tests {
 
     #[test]
     fn what_is_removed_is_over_and_a_node_that_is_not_welcome_accepts_nothing() {
-        let word = Word::new("x");
-        word.welcome(ready());
+        let (_dir, word) = word("x");
+        word.welcome(ready()).unwrap();
         word.take(whole(&[3])).unwrap();
         word.welcome(api::Welcome {
             ready: false,
             message: "it was fenced".into(),
-        });
+        })
+        .unwrap();
         let refused = word.current(&grant(3)).unwrap_err();
         assert!(refused.full_message().contains("it was fenced"));
-        word.welcome(ready());
+        word.welcome(ready()).unwrap();
         word.take(api::Grants {
             removed: vec!["agents/a".into()],
             ..api::Grants::default()
@@ -236,5 +320,71 @@ mod tests {
         .unwrap();
         let over = word.current(&grant(3)).unwrap_err();
         assert_eq!(over.kind(), Kind::FailedPrecondition);
+    }
+
+    /// The grant of a resume `--with-contexts`.
+    fn whole_grant(generation: u64) -> Grant {
+        grant(generation).with_contexts()
+    }
+
+    #[test]
+    fn a_signed_grant_with_its_contexts_counts_by_itself_on_a_node_that_is_cut_off() {
+        let (_dir, word) = word("x");
+        word.welcome(ready()).unwrap();
+        word.take(whole(&[3])).unwrap();
+        let there = word.current_signed(&whole_grant(4)).unwrap_err();
+        assert_eq!(there.kind(), Kind::Unavailable, "its word may come yet");
+        word.lost();
+        let taken = word.current_signed(&whole_grant(4)).unwrap();
+        assert_eq!(taken.volumes[0].publish_context["token"], "t4");
+        assert!(
+            word.current(&whole_grant(4)).is_err(),
+            "not without a signature"
+        );
+        assert!(
+            word.current_signed(&grant(4)).is_err(),
+            "not without its contexts"
+        );
+        assert!(word.current_signed(&whole_grant(2)).is_err(), "it is over");
+        let mut changed = whole_grant(3);
+        changed.mounts[0].mount_path = "/elsewhere".into();
+        assert!(
+            word.current_signed(&changed).is_err(),
+            "the word has another"
+        );
+        // What the last word lacked is for the records to judge.
+        word.take(api::Grants {
+            removed: vec!["agents/a".into()],
+            ..api::Grants::default()
+        })
+        .unwrap();
+        assert!(word.current_signed(&whole_grant(4)).is_ok());
+    }
+
+    #[test]
+    fn of_a_state_directory_that_is_new_no_grant_counts_until_it_is_confirmed() {
+        let (dir, first) = word("tcp://control:7443");
+        let refused = first.current_signed(&whole_grant(1)).unwrap_err();
+        assert!(
+            refused.to_string().contains("has not confirmed"),
+            "{refused}"
+        );
+        first.welcome(ready()).unwrap();
+        // After a restart, without a word.
+        let again = || Word::new("x", dir.path()).unwrap();
+        assert!(again().current_signed(&whole_grant(1)).is_ok());
+        // A node that was fenced stays closed also through a restart.
+        again()
+            .welcome(api::Welcome {
+                ready: false,
+                message: "it was fenced".into(),
+            })
+            .unwrap();
+        assert!(again().current_signed(&whole_grant(1)).is_err());
+        again().welcome(ready()).unwrap();
+        assert!(again().current_signed(&whole_grant(1)).is_ok());
+        // A wiped directory has another instance, whatever was copied back into it.
+        std::fs::remove_file(dir.path().join("instance")).unwrap();
+        assert!(again().current_signed(&whole_grant(1)).is_err());
     }
 }

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -23,6 +24,13 @@ pub struct Grant {
     pub node: NodeName,
     /// Who may present it.
     pub audience: Audience,
+    /// No scope begins with it after that; none: no limit of time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
+    /// Whether it holds the contexts, so that it counts by itself on a node that does
+    /// not reach the control plane.
+    #[serde(skip_serializing_if = "is_false")]
+    pub self_contained: bool,
     /// The volumes.
     pub volumes: Vec<GrantVolume>,
     /// Where they are mounted.
@@ -160,6 +168,7 @@ impl Grant {
     #[must_use]
     pub fn without_contexts(&self) -> Self {
         let mut grant = self.clone();
+        grant.self_contained = false;
         for volume in &mut grant.volumes {
             volume.volume_context.clear();
             volume.publish_context.clear();
@@ -167,10 +176,24 @@ impl Grant {
         grant
     }
 
+    /// The same grant with its contexts, which counts by itself on a node that does
+    /// not reach the control plane.
+    #[must_use]
+    pub fn with_contexts(&self) -> Self {
+        Self {
+            self_contained: true,
+            ..self.clone()
+        }
+    }
+
     /// Whether the two differ in nothing but the contexts.
     pub fn same_word(&self, other: &Self) -> bool {
         self.without_contexts() == other.without_contexts()
     }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl GrantVolume {

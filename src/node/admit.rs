@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 
 use super::settings::{Authority, NodeSettings};
 use crate::{
-    api::{annotation, grant},
+    api::{
+        annotation::{self, Raw},
+        grant,
+    },
     error::{Error, Result},
+    keys::KeySet,
     model::{ContainerView, Grant, RuntimeId, SandboxView, Scope},
 };
 
@@ -34,40 +38,86 @@ pub(super) fn has_ours(annotations: &BTreeMap<String, String>) -> bool {
     from.next().is_some_and(|(key, _)| is_ours(key))
 }
 
+/// What the two present together; whether it is for the whole sandbox.
+fn presented<'a>(
+    sandbox: &'a SandboxView,
+    container: Option<&'a ContainerView>,
+) -> Result<Option<(Raw<'a>, bool)>> {
+    let of_pod = annotation::find(&sandbox.annotations)?;
+    let of_container = match container {
+        Some(container) => annotation::find(&container.annotations)?,
+        None => None,
+    };
+    match (of_pod, of_container) {
+        (None, None) => Ok(None),
+        // A runtime that passes the pod's on shows them on each container too.
+        (Some(raw), Some(passed_on)) if raw == passed_on => Ok(Some((raw, true))),
+        (Some(_), Some(_)) => Err(Error::invalid(
+            "both the pod and the container carry actor-volumes.dev annotations: put them on one of the two",
+        )),
+        (Some(raw), None) => Ok(Some((raw, true))),
+        (None, Some(raw)) => Ok(Some((raw, false))),
+    }
+}
+
+/// Whether what is presented is signed with a key that is not in the set.
+pub(super) fn lacks_key(
+    keys: &KeySet,
+    sandbox: &SandboxView,
+    container: Option<&ContainerView>,
+) -> bool {
+    let raw = presented(sandbox, container).ok().flatten();
+    let signature = raw.and_then(|(raw, _)| raw.signature());
+    signature.is_some_and(|signature| keys.lacks_the_key_of(signature))
+}
+
+/// Who has signed it comes first: nothing else of it is read before. A signature that
+/// is there always counts, also where none is needed. Whether there is one.
+fn check_signature(
+    settings: &NodeSettings,
+    keys: &KeySet,
+    raw: Raw<'_>,
+    namespace: &str,
+) -> Result<bool> {
+    if let Some(signature) = raw.signature() {
+        return match keys.verify(raw.attachments(), signature) {
+            Ok(()) => Ok(true),
+            Err(e) => Err(e.context("the signature of the grant is refused")),
+        };
+    }
+    if settings
+        .trusted_namespaces
+        .iter()
+        .any(|t| t.as_str() == namespace)
+    {
+        return Ok(false);
+    }
+    Err(Error::denied(format!(
+        "unsigned actor-volumes.dev annotations are not accepted from namespace {namespace:?}: give all annotations that `actor-volumes actor resume` printed, {} among them; or name the namespace in node.trusted_namespaces of this node's configuration if every pod author there may use any actor's volumes",
+        annotation::SIGNATURE
+    )))
+}
+
 /// Reads and checks the annotations. None: neither asks for volumes.
 pub(super) fn admit(
     settings: &NodeSettings,
+    keys: &KeySet,
     authority: &dyn Authority,
     runtime: &RuntimeId,
     sandbox: &SandboxView,
     container: Option<&ContainerView>,
 ) -> Result<Option<Admitted>> {
-    let of_pod = annotation::read(&sandbox.annotations)?;
-    let of_container = match container {
-        Some(container) => annotation::read(&container.annotations)?,
-        None => None,
+    let Some((raw, whole_sandbox)) = presented(sandbox, container)? else {
+        return Ok(None);
     };
-    let (presented, whole_sandbox) = match (of_pod, of_container) {
-        (None, None) => return Ok(None),
-        // A runtime that passes the pod's on shows them on each container too.
-        (Some(presented), Some(passed_on)) if presented == passed_on => (presented, true),
-        (Some(_), Some(_)) => {
-            return Err(Error::invalid(
-                "both the pod and the container carry actor-volumes.dev annotations: put them on one of the two",
-            ));
-        }
-        (Some(presented), None) => (presented, true),
-        (None, Some(presented)) => (presented, false),
+    let signed = check_signature(settings, keys, raw, &sandbox.namespace)?;
+    let presented = raw.read()?.grant;
+    grant::check_presented(&presented, &settings.name, sandbox)?;
+    let grant = if signed {
+        authority.current_signed(&presented)?
+    } else {
+        authority.current(&presented)?
     };
-    let trusted = |ns: &str| settings.trusted_namespaces.iter().any(|t| t.as_str() == ns);
-    if !trusted(&sandbox.namespace) {
-        return Err(Error::denied(format!(
-            "unsigned actor-volumes.dev annotations are not accepted from namespace {:?}: name it in node.trusted_namespaces of this node's configuration if every pod author there may use any actor's volumes",
-            sandbox.namespace
-        )));
-    }
-    grant::check_presented(&presented.grant, &settings.name, sandbox)?;
-    let grant = authority.current(&presented.grant)?;
     let scope = if whole_sandbox {
         Scope::Sandbox {
             runtime: runtime.clone(),

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -29,9 +30,11 @@ use super::{
     volume::{Shared, Volume, Want},
 };
 use crate::{
+    api::grant,
     delivery::{self, Needs, Shown},
     error::{Error, Result},
     host::durable,
+    keys::TrustedKeys,
     model::{
         ContainerView, DnsLabel, GrantVolume, RuntimeId, SandboxView, Scope, VolumeKey, VolumeMode,
     },
@@ -43,6 +46,7 @@ pub struct Agent {
     pub(super) shared: Arc<Shared>,
     pub(super) runtime: RuntimeId,
     authority: Arc<dyn Authority>,
+    keys: Arc<TrustedKeys>,
     budget: Budget,
     index: Mutex<Index>,
     /// Asks for a sweep before its time.
@@ -126,6 +130,7 @@ impl Agent {
             settings,
             shared: Arc::clone(&shared),
             authority: ports.authority,
+            keys: Arc::clone(&ports.keys),
             index: Mutex::new(index),
             sweep_now: Notify::new(),
             door: Mutex::default(),
@@ -137,10 +142,16 @@ impl Agent {
             agent.take_up(record);
         }
         agent.shared.metrics.draining(agent.is_draining());
+        tokio::spawn(ports.keys.keep(shutdown.clone()));
         tokio::spawn(health::run(Arc::clone(&agent), shutdown.clone()));
         tokio::spawn(Arc::clone(&agent).look_for_breaches(shutdown.clone()));
         tokio::spawn(Sweep::new(Arc::clone(&agent)).run(shutdown));
         Ok(agent)
+    }
+
+    /// The public keys on disk have changed.
+    pub async fn keys_changed(&self) {
+        self.keys.look().await;
     }
 
     fn take_up(&self, record: VolumeRecord) {
@@ -221,7 +232,7 @@ impl Agent {
         tokio::spawn(async move {
             // An error is reported where the container is created: failing the
             // sandbox would leak it in older runtimes.
-            match agent.admitted(&sandbox, None) {
+            match agent.begun(&sandbox, None).await {
                 Ok(Some(admitted)) => {
                     if let Err(error) = agent.may_have(&admitted, &sandbox).await {
                         tracing::warn!(?sandbox, "{}", error.message);
@@ -265,7 +276,7 @@ impl Agent {
         container: &ContainerView,
         until: Instant,
     ) -> Result<Needs> {
-        let Some(admitted) = self.admitted(sandbox, Some(container))? else {
+        let Some(admitted) = self.begun(sandbox, Some(container)).await? else {
             return Ok(Needs::default());
         };
         self.allow(&admitted, sandbox).await?;
@@ -352,13 +363,47 @@ impl Agent {
         }
     }
 
-    pub(super) fn admitted(
+    /// What is admitted, where its scope may begin or has begun.
+    async fn begun(
         &self,
         sandbox: &SandboxView,
         container: Option<&ContainerView>,
     ) -> Result<Option<Admitted>> {
+        let Some(admitted) = self.admitted(sandbox, container).await? else {
+            return Ok(None);
+        };
+        // The time is looked at here alone.
+        let in_time = grant::check_time(&admitted.grant, Timestamp::now());
+        if in_time.is_err() && !self.has_begun(&admitted).await {
+            in_time?;
+        }
+        Ok(Some(admitted))
+    }
+
+    /// Whether something was published, or asked for, in this scope before.
+    async fn has_begun(&self, admitted: &Admitted) -> bool {
+        for volume in &admitted.grant.volumes {
+            if let Some(known) = self.known(&volume.key())
+                && known.has_scope(&admitted.scope).await
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(super) async fn admitted(
+        &self,
+        sandbox: &SandboxView,
+        container: Option<&ContainerView>,
+    ) -> Result<Option<Admitted>> {
+        // It may have come a moment ago.
+        if admit::lacks_key(&self.keys.set(), sandbox, container) {
+            self.keys.look().await;
+        }
         admit::admit(
             &self.settings,
+            &self.keys.set(),
             &*self.authority,
             &self.runtime,
             sandbox,

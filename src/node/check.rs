@@ -49,7 +49,7 @@ impl Agent {
         container: &ContainerView,
         spec: &Spec,
     ) -> Result<()> {
-        let admitted = self.admitted(sandbox, None)?.ok_or_else(|| {
+        let admitted = self.admitted(sandbox, None).await?.ok_or_else(|| {
             Error::invalid("the container has no actor-volumes.dev annotations to be checked")
         })?;
         self.allow(&admitted, sandbox).await?;

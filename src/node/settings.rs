@@ -8,6 +8,7 @@ use crate::{
     cri::Cri,
     csi::Registry,
     error::Result,
+    keys::TrustedKeys,
     model::{DnsLabel, Grant, NodeName},
     policy::Policy,
     secret::Vault,
@@ -51,6 +52,13 @@ pub trait Authority: Send + Sync {
     /// The grant as it stands now, with its contexts; an error if what is
     /// presented is not it. Called while the runtime waits: it must be quick.
     fn current(&self, presented: &Grant) -> Result<Grant>;
+
+    /// The same for a grant that a trusted key has signed. Where nobody can be asked
+    /// it may count by itself; whether its generations are over is then for the node's
+    /// own records to say.
+    fn current_signed(&self, presented: &Grant) -> Result<Grant> {
+        self.current(presented)
+    }
 }
 
 /// The world that the node agent works with.
@@ -61,6 +69,8 @@ pub struct Ports {
     pub cri: Cri,
     /// Who knows whether a grant is the current one.
     pub authority: Arc<dyn Authority>,
+    /// Whose signatures count.
+    pub keys: Arc<TrustedKeys>,
     /// The secrets of CSI calls.
     pub vault: Vault,
     /// Metrics.

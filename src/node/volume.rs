@@ -297,6 +297,11 @@ impl Volume {
         Ok(())
     }
 
+    /// Whether the scope has a publication, wherever that stands.
+    pub(super) async fn has_scope(&self, scope: &Scope) -> bool {
+        self.state.lock().await.record.publication(scope).is_some()
+    }
+
     /// Puts the record on disk, then in place.
     pub(super) async fn save(&self, state: &mut State, next: VolumeRecord) -> Result<()> {
         self.shared.records.write(&next).await?;

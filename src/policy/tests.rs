@@ -40,6 +40,8 @@ fn mount(volume: &str, path: &str) -> GrantMount {
 /// Two volumes with three mounts, and a block device.
 fn grant() -> Grant {
     Grant {
+        not_after: None,
+        self_contained: false,
         version: 1,
         actor: GrantActor {
             namespace: label("agents"),

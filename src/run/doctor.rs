@@ -8,17 +8,18 @@ use std::{
     os::unix::{ffi::OsStringExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::process::Command;
 
 use super::guard;
 use crate::{
-    cli::{Doctor, Facts, Place, RuntimeSettings, judge},
+    cli::{Doctor, Facts, KeyFacts, Place, RuntimeSettings, judge},
     config::Config,
     error::{Error, Result},
     host::{place, process},
+    keys::{KeyDir, TrustedKeys},
     node, rpc,
 };
 
@@ -59,6 +60,7 @@ async fn look(config: Config) -> Facts {
     Facts {
         daemon: rpc::agent_status(&agent_socket(&config), DAEMON_WITHIN).await,
         nri_socket: listens(&config.runtime.nri_socket),
+        keys: keys(&config),
         guards: binaries.filter(|b| guard::is_guard(b)).cloned().collect(),
         containerd,
         real_runtime: guard::find(&config.guard.runtime),
@@ -68,6 +70,27 @@ async fn look(config: Config) -> Facts {
         sight: sight(&config.runtime.cri_socket),
         silent_drivers: silent_drivers.collect(),
         config,
+    }
+}
+
+fn keys(config: &Config) -> KeyFacts {
+    let own = KeyDir::new(config.key_dir());
+    let elsewhere = config.node.control.is_some();
+    let mut dirs = vec![config.told_key_dir()];
+    dirs.extend(config.keys.trusted.iter().cloned());
+    let trusted = TrustedKeys::open(dirs);
+    let days = |since: SystemTime| since.elapsed().map_or(0, |age| age.as_secs() / 86_400);
+    let signing = || match own.signing() {
+        Ok(_) => {
+            let made = fs::metadata(own.signing_file()).and_then(|m| m.modified());
+            made.map(days).map_err(|e| e.to_string())
+        }
+        Err(e) => Err(e.full_message()),
+    };
+    KeyFacts {
+        trusted: trusted.set().ids().map(ToString::to_string).collect(),
+        problems: trusted.problems(),
+        signing: (!elsewhere).then(signing),
     }
 }
 

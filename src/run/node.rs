@@ -74,7 +74,8 @@ pub(super) async fn node(
     for socket in &sockets {
         doors.push(base.bind(socket).await?);
     }
-    let word = Arc::new(Word::new(endpoint.to_string()));
+    let state_dir = &base.config.node.state_dir;
+    let word = Arc::new(Word::new(endpoint.to_string(), state_dir)?);
     let helper = match helper {
         Helper::Child => Some(helped::start(&base.config, base.shutdown.clone())),
         Helper::Apart => None,
@@ -86,6 +87,7 @@ pub(super) async fn node(
         instance: link::instance(&base.config.node.state_dir)?,
         boot_id: process::boot_id(),
         endpoint,
+        told_keys: base.config.told_key_dir(),
     };
     base.metrics(base.config.metrics.listen).await?;
     let serving: Vec<_> = doors

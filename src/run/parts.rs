@@ -30,6 +30,7 @@ use crate::{
     csi::{DriverConfig, Registry, discovery::Discovery},
     error::{Error, Result},
     host::{child, process},
+    keys::{KeyDir, TrustedKeys},
     model::NodeName,
     node::{Agent, AgentService, Authority, Layout, NodeSettings, Ports},
     nri::{self, SessionConfig, Status},
@@ -119,8 +120,11 @@ impl Base {
         let store = Arc::new(RedbStore::open(
             &self.config.node.state_dir.join("control.redb"),
         )?);
+        let keys = KeyDir::new(self.config.key_dir());
+        keys.ensure()?;
         let settings = Settings {
             vault: self.vault(),
+            keys: Some(keys),
             node_here: here,
             ..Settings::default()
         };
@@ -250,12 +254,16 @@ impl Base {
         })
     }
 
-    /// The node agent.
+    /// The node agent, which trusts the keys that its control plane tells and those of
+    /// the configuration.
     pub(super) fn agent(&self, authority: Arc<dyn Authority>) -> Result<Arc<Agent>> {
+        let mut trusted = vec![self.config.told_key_dir()];
+        trusted.extend(self.config.keys.trusted.iter().cloned());
         let ports = Ports {
             drivers: Arc::clone(&self.drivers),
             cri: Cri::new(self.config.runtime.cri_socket.clone(), CRI_DEADLINE),
             authority,
+            keys: Arc::new(TrustedKeys::open(trusted)),
             vault: self.vault(),
             metrics: Arc::clone(&self.metrics),
         };

@@ -146,7 +146,6 @@ name = "node-a"
 state_dir = "{dir}/state"
 run_dir = "{dir}/run"
 mount_root = "{dir}/m"
-trusted_namespaces = ["agents"]
 sweep_interval_s = 1
 [runtime]
 nri_socket = "{dir}/nri.sock"

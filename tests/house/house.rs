@@ -17,6 +17,7 @@ use actor_volumes::{
     csi::{DriverConfig, Registry},
     error::{Error, Result},
     host::mountinfo,
+    keys::TrustedKeys,
     model::{Generation, Grant, NodeName, VolumeKey},
     node::{Agent, Authority, Layout, NodeSettings, Ports},
     secret::Vault,
@@ -217,6 +218,7 @@ impl House {
                 drivers,
                 cri: Cri::new(dir.join("cri.sock"), Duration::from_secs(5)),
                 authority: Arc::new(CurrentWord(control.clone())),
+                keys: Arc::new(TrustedKeys::open(Vec::new())),
                 vault: Vault::default(),
                 metrics: Arc::new(Metrics::default()),
             };

@@ -8,6 +8,7 @@ mod block;
 mod breach;
 mod codes;
 mod drain;
+mod grants;
 mod group;
 mod helper;
 mod life;

@@ -15,6 +15,7 @@ use actor_volumes::{
     csi::{CreateVolume, Driver, DriverConfig, Registry, VolumeCapability},
     delivery::Needs,
     error::Result,
+    keys::{KeyDir, TrustedKeys},
     model::{
         AccessMode, ActorUid, Audience, ContainerView, Generation, Grant, GrantActor, GrantDevice,
         GrantMount, GrantVolume, SandboxView, SecretRefs, VolumeKey, VolumeMode, VolumeUid,
@@ -196,6 +197,7 @@ impl Node {
             volume_context: created.volume_context,
             publish_context: Default::default(),
         };
+        KeyDir::new(dir.join("keys")).ensure().unwrap();
         let settings = NodeSettings {
             name: "node-a".parse().unwrap(),
             layout: Layout::new(&dir.join("state"), &dir.join("m")),
@@ -216,6 +218,7 @@ impl Node {
             drivers: Arc::clone(&drivers),
             cri: Cri::new(dir.join("cri.sock"), Duration::from_secs(5)),
             authority: Arc::new(Believing),
+            keys: Arc::new(TrustedKeys::open(vec![dir.join("keys/public")])),
             vault: Vault::new(Some(dir.join("secrets"))),
             metrics: Arc::clone(&metrics),
         };
@@ -223,7 +226,7 @@ impl Node {
         (agent, volume, drivers, metrics)
     }
 
-    fn grant(&self, generation: u64) -> Grant {
+    pub(crate) fn grant(&self, generation: u64) -> Grant {
         let mut volume = self.volume.clone();
         volume.generation = Generation(generation);
         let name = volume.name.clone();
@@ -264,6 +267,8 @@ impl Node {
                 namespace: "agents".parse().unwrap(),
                 pod: None,
             },
+            not_after: None,
+            self_contained: false,
             volumes: vec![volume],
             mounts,
             devices,
@@ -283,6 +288,11 @@ impl Node {
             annotations: annotation::write(&self.grant(generation)).unwrap(),
             ..SandboxView::default()
         }
+    }
+
+    /// The keys of its control plane.
+    pub(crate) fn keys(&self) -> KeyDir {
+        KeyDir::new(self.dir.path().join("keys"))
     }
 
     /// A container of the pod.

@@ -88,7 +88,7 @@ impl Yard {
         let runtime = Runtime::listen(&machine.dir, Version::CONTAINERD_2_3);
         let (at, site) = (machine.dir.display(), self.dir.path().display());
         machine.run("node", &format!(
-            "[node]\nname = \"{name}\"\nstate_dir = \"{at}/state\"\nrun_dir = \"{at}/run\"\nmount_root = \"{at}/m\"\ntrusted_namespaces = [\"agents\"]\nsweep_interval_s = 1\n[node.control]\nendpoint = \"https://10.77.{number}.1:7443\"\n[node.control.tls]\nca = \"{at}/ca.crt\"\ncert = \"{at}/tls.crt\"\nkey = \"{at}/tls.key\"\nserver_name = \"control.example\"\n[runtime]\nnri_socket = \"{at}/nri.sock\"\ncri_socket = \"{at}/cri.sock\"\n[[driver]]\nname = \"testkit.actor-volumes.dev\"\nendpoint = \"{site}/{name}.sock\"\n"
+            "[node]\nname = \"{name}\"\nstate_dir = \"{at}/state\"\nrun_dir = \"{at}/run\"\nmount_root = \"{at}/m\"\nsweep_interval_s = 1\n[node.control]\nendpoint = \"https://10.77.{number}.1:7443\"\n[node.control.tls]\nca = \"{at}/ca.crt\"\ncert = \"{at}/tls.crt\"\nkey = \"{at}/tls.key\"\nserver_name = \"control.example\"\n[runtime]\nnri_socket = \"{at}/nri.sock\"\ncri_socket = \"{at}/cri.sock\"\n[[driver]]\nname = \"testkit.actor-volumes.dev\"\nendpoint = \"{site}/{name}.sock\"\n"
         ));
         let plugin = tokio::time::timeout(AT_LAST, runtime.wait_plugin()).await;
         let plugin = plugin.unwrap_or_else(|_| panic!("no plugin: {}", machine.log()));

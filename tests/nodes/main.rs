@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // the whole file is a test
 
 mod authority;
+mod cut_off;
 mod daemons;
 mod line;
 mod machine;

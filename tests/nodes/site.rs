@@ -13,7 +13,6 @@ use std::{
 };
 
 use actor_volumes::{
-    api::annotation,
     control::{
         Control, NodePort, ResumeOptions, Settings, VolumeView,
         nodes::{NodeWatcher, Nodes, NodesService},
@@ -24,6 +23,7 @@ use actor_volumes::{
     delivery::Needs,
     error::{Error, Result},
     host::process,
+    keys::{KeyDir, TrustedKeys},
     link::{self, LinkSettings, Word},
     model::{ActorRef, ContainerView, NodeName, SandboxView},
     node::{Agent, Layout, NodeSettings, Ports},
@@ -163,10 +163,16 @@ impl Site {
         }
     }
 
+    /// The keys of the control plane.
+    pub(crate) fn keys(&self) -> KeyDir {
+        KeyDir::new(self.path("keys"))
+    }
+
     pub(crate) async fn start_control(&mut self) {
         let threads = threads();
         let (store, socket) = (self.path("control.redb"), self.path("controller.sock"));
         let (files, port) = (self.control_files(), self.port);
+        let keys = self.keys();
         let started = threads.spawn(async move {
             let drivers = Arc::new(Registry::new(vec![DriverConfig {
                 endpoint: None,
@@ -180,7 +186,9 @@ impl Site {
                 Arc::new(Unwatched),
             );
             let nodes = nodes.await.unwrap();
+            keys.ensure().unwrap();
             let settings = Settings {
+                keys: Some(keys),
                 node_here: false,
                 ..Settings::default()
             };
@@ -265,6 +273,7 @@ impl Site {
         LinkSettings {
             node: name.parse().unwrap(),
             instance: link::instance(&state).unwrap(),
+            told_keys: state.join("told-keys"),
             boot_id: process::boot_id(),
             endpoint: Endpoint::Tls(TlsEndpoint {
                 host: "127.0.0.1".into(),
@@ -283,6 +292,8 @@ impl Site {
     pub(crate) async fn host(&self, name: &'static str, link: LinkSettings) -> Host {
         let threads = threads();
         let dir = self.dir.path().to_owned();
+        let state = self.path(&format!("state-{name}"));
+        let told = link.told_keys.clone();
         let started = threads.spawn(async move {
             let drivers = Arc::new(Registry::new(vec![DriverConfig::unix(
                 DRIVER.parse().unwrap(),
@@ -295,7 +306,7 @@ impl Site {
                     &dir.join(format!("state-{name}")),
                     &dir.join(format!("m-{name}")),
                 ),
-                trusted_namespaces: vec!["agents".parse().unwrap()],
+                trusted_namespaces: Vec::new(),
                 policy: actor_volumes::config::Policy::default().rules(),
                 max_wait: Duration::from_secs(1),
                 wait_percent: 100,
@@ -307,11 +318,12 @@ impl Site {
                 probe_interval: Duration::ZERO,
                 helper: dir.join("helper.sock"),
             };
-            let word = Arc::new(Word::new("the control plane of the test"));
+            let word = Arc::new(Word::new("the control plane of the test", &state).unwrap());
             let ports = Ports {
                 drivers: drivers.clone(),
                 cri: Cri::new(dir.join(format!("cri-{name}.sock")), Duration::from_secs(5)),
                 authority: word.clone(),
+                keys: Arc::new(TrustedKeys::open(vec![told, dir.join("trusted")])),
                 vault: Vault::default(),
                 metrics: Arc::new(Metrics::default()),
             };
@@ -428,6 +440,17 @@ impl Site {
         node: &str,
         within: Duration,
     ) -> Result<BTreeMap<String, String>> {
+        self.resume_with(actor, node, within, false).await
+    }
+
+    /// The same, maybe with the contexts in them.
+    pub(crate) async fn resume_with(
+        &self,
+        actor: &str,
+        node: &str,
+        within: Duration,
+        whole: bool,
+    ) -> Result<BTreeMap<String, String>> {
         let actor: ActorRef = actor.parse().unwrap();
         let options = ResumeOptions {
             node: Some(node.parse().unwrap()),
@@ -435,7 +458,12 @@ impl Site {
         };
         self.with_control(|control| async move {
             let (_, grant) = control.resume_actor(&actor, options, within).await?;
-            annotation::write(&grant.without_contexts())
+            let grant = if whole {
+                grant.with_contexts()
+            } else {
+                grant.without_contexts()
+            };
+            control.annotations(&grant).await
         })
         .await
     }

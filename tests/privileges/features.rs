@@ -10,7 +10,7 @@ use std::{
 use actor_volumes::host::{
     device, enter,
     holders::{self, Query},
-    mount,
+    idmap, mount,
     privileges::{CapabilitySet, Need, Process},
     sub_path, tree,
 };
@@ -30,6 +30,7 @@ pub(crate) fn ready(need: &Need) -> Feature {
         (Process::Helper, CapabilitySet::SYS_ADMIN | CapabilitySet::DAC_OVERRIDE) => {
             shows_a_directory_of_a_volume()
         }
+        (Process::Helper, CapabilitySet::SYS_PTRACE) => maps_owners(),
         (Process::Helper, _) => gives_a_volume_to_a_group(),
         (Process::LocalDriver, CapabilitySet::SYS_ADMIN) => mounts(),
         (Process::LocalDriver, CapabilitySet::DAC_OVERRIDE) => deletes("0700"),
@@ -104,6 +105,12 @@ fn shows_a_directory_of_a_volume() -> Feature {
             .map(drop)
             .map_err(|e| e.to_string())
     })
+}
+
+fn maps_owners() -> Feature {
+    let (volume, users) = (Volume::new(), Waits::with_users());
+    let shows = volume.identity();
+    Box::new(move || idmap::can_map(volume.path(), &shows, users.pid()).map_err(|e| e.to_string()))
 }
 
 fn mounts() -> Feature {

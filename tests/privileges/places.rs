@@ -64,9 +64,23 @@ pub(crate) struct Waits(Child);
 impl Waits {
     /// Started by a shell, in a mount namespace of its own, once the script has run.
     pub(crate) fn after(script: &str) -> Self {
+        Self::as_somebody(script, "")
+    }
+
+    /// With a user namespace of its own.
+    pub(crate) fn with_users() -> Self {
+        let waits = Self::as_somebody(":", "unshare --user");
+        for map in ["uid_map", "gid_map"] {
+            let map = format!("/proc/{}/{map}", waits.pid());
+            std::fs::write(map, "0 100000 65536").unwrap();
+        }
+        waits
+    }
+
+    fn as_somebody(script: &str, by: &str) -> Self {
         let script = format!(
             "{script}; exec setpriv --reuid {SOMEBODY} --regid {SOMEBODY} --clear-groups \
-             sh -c 'echo; exec sleep 1000'"
+             {by} sh -c 'echo; exec sleep 1000'"
         );
         let mut child = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", &script])

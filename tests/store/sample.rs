@@ -49,6 +49,7 @@ pub(crate) fn actor(name: &str, template: &str, volumes: usize, resumed: bool) -
                 namespace: "agents".parse().unwrap(),
                 pod: None,
             },
+            not_after: None,
             container: None,
             mounts: Vec::new(),
             devices: Vec::new(),

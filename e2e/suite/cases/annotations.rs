@@ -13,6 +13,7 @@ use crate::{
 
 const ACTOR: &str = "actor-volumes.dev/actor";
 const ATTACHMENTS: &str = "actor-volumes.dev/attachments";
+const SIGNATURE: &str = "actor-volumes.dev/signature";
 
 pub(crate) fn cases() -> Vec<Case> {
     let case = |name, run| Case::new(name, Driver::Local, run).everywhere();
@@ -102,7 +103,7 @@ fn an_annotation_that_can_not_be_served_fails_the_container(node: &mut Node) {
             with(ATTACHMENTS, &newer),
             "resume",
         ),
-        ("another node", with(ATTACHMENTS, &elsewhere), "node-b"),
+        ("another node", with(ATTACHMENTS, &elsewhere), "signature"),
     ];
     for (what, annotations, named) in wrong {
         let pod = node.run_pod(&annotations);
@@ -127,13 +128,35 @@ fn unsigned_annotations_of_an_untrusted_namespace_are_refused(node: &mut Node) {
     prepare(node);
     create(node, "a", SHARED);
     let annotations = node.resume_with("a", &["--pod-namespace", "strangers"]);
-    let spec = PodSpec::new("strangers", "stranger").annotated(&annotations);
+    let mut unsigned = annotations.clone();
+    unsigned.remove(SIGNATURE);
+    let spec = PodSpec::new("strangers", "stranger").annotated(&unsigned);
     let pod = node.cri.run_pod(&spec).expect("the sandbox itself runs");
     refuse(node, &pod, "an untrusted namespace", "strangers");
-    // Nor does the grant for that namespace count in a trusted one.
+    node.remove_pod(&pod);
+    // Nor does the grant for that namespace count in another.
     let pod = node.run_pod(&annotations);
     refuse(node, &pod, "another audience", NAMESPACE);
+    node.remove_pod(&pod);
     assert_eq!(node.held_mounts(), [""; 0], "nothing was mounted for them");
+    // Signed, and in its own, it does.
+    let spec = PodSpec::new("strangers", "signed").annotated(&annotations);
+    let pod = node.cri.run_pod(&spec).expect("the sandbox itself runs");
+    let agent = node.run(&pod, &ContainerSpec::idle("agent"));
+    node.sh(&agent, "touch /my-data/f");
+    node.remove_pod(&pod);
+    // Where the namespace is trusted no signature is needed; its audience counts.
+    node.kill_serve();
+    node.configure(
+        "member_grace_ms",
+        "trusted_namespaces = [\"strangers\"]\nmember_grace_ms",
+    );
+    node.start_serve();
+    let spec = PodSpec::new("strangers", "trusted").annotated(&unsigned);
+    let pod = node.cri.run_pod(&spec).expect("the sandbox itself runs");
+    let agent = node.run(&pod, &ContainerSpec::idle("agent"));
+    node.sh(&agent, "test -f /my-data/f");
+    node.remove_pod(&pod);
 }
 
 /// The container must be refused with a message that names the culprit.

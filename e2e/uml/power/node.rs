@@ -77,7 +77,7 @@ impl Node {
         self.machine.sh(&format!(
             "cat > {RUN}/config.toml <<'END'\n\
              [node]\nname = \"node-a\"\nstate_dir = \"/s/av\"\nrun_dir = \"{RUN}/av\"\n\
-             mount_root = \"/d/m\"\ntrusted_namespaces = [\"{NAMESPACE}\"]\n\
+             mount_root = \"/d/m\"\n\
              member_grace_ms = 1000\nsweep_interval_s = 1\n\
              [runtime]\nnri_socket = \"{RUN}/nri.sock\"\ncri_socket = \"{RUN}/c.sock\"\n\
              [log]\nfilter = \"debug,h2=info,hyper=info,tower=info\"\n\

@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     api::grant::tests::{any_grant, grant},
     error::Kind,
+    model::Audience,
 };
 
 fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -107,7 +108,6 @@ fn a_key_of_ours_is_never_ignored() {
         ("actor-volumes.dev/attachment", "is not known"),
         ("actor-volumes.dev/", "is not known"),
         ("actor-volumes.dev/zzz", "is not known"),
-        (SIGNATURE, "signed grants are not supported by this version"),
     ] {
         let mut more = good.clone();
         more.insert(key.into(), "x".into());
@@ -184,7 +184,7 @@ fn json_is_read_strictly() {
         (
             "\"kind\":\"pod\"",
             "\"kind\":\"pod\",\"node\":\"a\"",
-            "leave them out",
+            "nothing else",
         ),
         (
             "\"generation\":7",
@@ -233,24 +233,57 @@ fn json_is_read_strictly() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_by_name() {
-    let good = write(&grant()).unwrap()[ATTACHMENTS].clone();
-    for (from, to, name) in [
-        (
-            "\"node\":\"node-a\"",
-            "\"node\":\"node-a\",\"notAfter\":\"2030-01-01\"",
-            "notAfter",
-        ),
-        (
-            "{\"kind\":\"pod\",\"namespace\":\"agents\"}",
-            "{\"kind\":\"host\",\"node\":\"node-a\",\"container\":\"c\"}",
-            "audience.kind host",
-        ),
+fn who_it_is_for_and_until_when_is_read_and_written_the_same() {
+    let mut one = grant();
+    one.audience = Audience::Host {
+        node: one.node.clone(),
+        container: "c-1".into(),
+    };
+    one.not_after = Some("2030-01-31T12:00:00Z".parse().unwrap());
+    let one = one.with_contexts();
+    let written = write(&one).unwrap();
+    let text = &written[ATTACHMENTS];
+    for part in [
+        r#""audience":{"kind":"host","node":"node-a","container":"c-1"}"#,
+        r#""notAfter":"2030-01-31T12:00:00Z""#,
+        r#""selfContained":true"#,
     ] {
-        assert!(good.contains(from), "{from}");
-        let text = refusal(&with_attachments(&good.replacen(from, to, 1)));
-        assert!(text.contains(&format!("{name} is not supported")), "{text}");
+        assert!(text.contains(part), "{part}: {text}");
     }
+    assert_eq!(read(&written).unwrap().unwrap().grant, one);
+    for (from, to, word) in [
+        ("\"c-1\"", "\"\"", "audience.container"),
+        ("\"c-1\"", "\"../c\"", "audience.container"),
+        ("\"c-1\"", "\"c\",\"namespace\":\"n\"", "nothing else"),
+        (",\"container\":\"c-1\"", "", "nothing else"),
+        (
+            "\"kind\":\"host\",\"node\":\"node-a\"",
+            "\"kind\":\"host\",\"node\":\"node-b\"",
+            "not the node",
+        ),
+        ("2030-01-31T12:00:00Z", "2030-01-31", "RFC 3339"),
+        ("2030-01-31T12:00:00Z", "soon", "RFC 3339"),
+        ("\"host\"", "\"guest\"", "pod or host"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let refused = refusal(&with_attachments(&text.replacen(from, to, 1)));
+        assert!(refused.contains(word), "{to}: {refused}");
+    }
+}
+
+#[test]
+fn a_signature_is_found_and_nothing_is_read_before_it() {
+    let signed = write_signed(&grant(), |text| format!("over {} bytes", text.len())).unwrap();
+    let raw = find(&signed).unwrap().unwrap();
+    assert_eq!(raw.attachments(), signed[ATTACHMENTS]);
+    assert_eq!(raw.signature(), Some(signed[SIGNATURE].as_str()));
+    assert_eq!(read(&signed).unwrap().unwrap().grant, grant());
+    let nonsense = annotations(&[(ACTOR, "?"), (ATTACHMENTS, "{"), (SIGNATURE, "x")]);
+    assert_eq!(find(&nonsense).unwrap().unwrap().attachments(), "{");
+    let large = annotations(&[(ACTOR, "a/b"), (ATTACHMENTS, &" ".repeat(65_537))]);
+    assert!(find(&large).err().unwrap().to_string().contains("65536"));
+    let alone = annotations(&[(SIGNATURE, "x")]);
+    assert!(refusal(&alone).contains("is missing"));
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub(in crate::api) fn grant() -> Grant {
             namespace: label("agents"),
             pod: None,
         },
+        not_after: None,
+        self_contained: false,
         volumes: vec![volume("vol1"), volume("vol2")],
         mounts: vec![
             mount(None, "vol1", "/my-data"),
@@ -260,10 +262,10 @@ fn each_broken_rule_is_found_and_named() {
             |g| {
                 g.audience = Audience::Host {
                     node: g.node.clone(),
-                    container: "c".into(),
+                    container: "/c".into(),
                 }
             },
-            "host is not supported",
+            "audience.container",
         ),
         (
             |g| {
@@ -353,4 +355,18 @@ fn a_grant_counts_only_on_its_node_and_for_its_pod() {
         container: "pod-1".into(),
     };
     refused(&grant, "node-a", &pod, "host");
+}
+
+#[test]
+fn a_scope_begins_until_the_time_that_the_grant_says() {
+    let mut grant = grant();
+    let end: Timestamp = "2030-01-31T12:00:00Z".parse().unwrap();
+    let at = |seconds: i64| Timestamp::from_second(end.as_second() + seconds).unwrap();
+    check_time(&grant, at(1_000_000)).unwrap();
+    grant.not_after = Some(end);
+    check_time(&grant, at(-1)).unwrap();
+    check_time(&grant, end).unwrap();
+    let late = check_time(&grant, at(1)).unwrap_err();
+    assert_eq!(late.kind(), Kind::FailedPrecondition);
+    assert!(late.to_string().contains("2030-01-31T12:00:00Z"), "{late}");
 }

@@ -4,15 +4,16 @@
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
+use jiff::Timestamp;
 use serde::{
     Deserialize, Deserializer,
     de::{
-        DeserializeOwned, Error as _, IgnoredAny, IntoDeserializer, MapAccess, Visitor,
+        DeserializeOwned, Error as _, IntoDeserializer, MapAccess, Visitor,
         value::MapAccessDeserializer,
     },
 };
 
-use super::{check, unsupported};
+use super::check;
 use crate::{
     error::{Error, Result},
     model::{
@@ -38,7 +39,9 @@ struct WireGrant {
     actor: Object<WireActor>,
     node: NodeName,
     audience: Object<WireAudience>,
-    not_after: Option<IgnoredAny>,
+    not_after: Option<String>,
+    #[serde(default)]
+    self_contained: bool,
     volumes: Vec<Object<WireVolume>>,
     mounts: Vec<Object<WireMount>>,
     #[serde(default)]
@@ -59,8 +62,8 @@ struct WireAudience {
     kind: String,
     namespace: Option<DnsLabel>,
     pod: Option<String>,
-    node: Option<IgnoredAny>,
-    container: Option<IgnoredAny>,
+    node: Option<NodeName>,
+    container: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -111,9 +114,7 @@ struct WireDevice {
 
 impl WireGrant {
     fn into_grant(self) -> Result<Grant> {
-        if self.not_after.is_some() {
-            return Err(unsupported("notAfter"));
-        }
+        let not_after = self.not_after.map(|text| time(&text)).transpose()?;
         let actor = self.actor.0;
         Ok(Grant {
             version: self.version,
@@ -124,6 +125,8 @@ impl WireGrant {
             },
             node: self.node,
             audience: self.audience.0.into_audience()?,
+            not_after,
+            self_contained: self.self_contained,
             volumes: self
                 .volumes
                 .into_iter()
@@ -139,29 +142,49 @@ impl WireGrant {
     }
 }
 
+/// A time as RFC 3339 writes it.
+fn time(text: &str) -> Result<Timestamp> {
+    text.parse().map_err(|_| {
+        Error::invalid(
+            "notAfter must be a time as RFC 3339 writes it, such as 2030-01-31T12:00:00Z",
+        )
+    })
+}
+
 impl WireAudience {
     fn into_audience(self) -> Result<Audience> {
-        match self.kind.as_str() {
-            "pod" => {}
-            "host" => return Err(unsupported("audience.kind host")),
-            other => {
-                return Err(Error::invalid(format!(
-                    "audience.kind {other:?} is not known: it must be pod"
-                )));
-            }
+        let kind = self.kind.clone();
+        match (kind.as_str(), self) {
+            (
+                "pod",
+                Self {
+                    namespace: Some(namespace),
+                    pod,
+                    node: None,
+                    container: None,
+                    ..
+                },
+            ) => Ok(Audience::Pod { namespace, pod }),
+            (
+                "host",
+                Self {
+                    node: Some(node),
+                    container: Some(container),
+                    namespace: None,
+                    pod: None,
+                    ..
+                },
+            ) => Ok(Audience::Host { node, container }),
+            ("pod", _) => Err(Error::invalid(
+                "audience of kind pod has a namespace, maybe a pod, and nothing else",
+            )),
+            ("host", _) => Err(Error::invalid(
+                "audience of kind host has a node, a container, and nothing else",
+            )),
+            (other, _) => Err(Error::invalid(format!(
+                "audience.kind {other:?} is not known: it must be pod or host"
+            ))),
         }
-        if self.node.is_some() || self.container.is_some() {
-            return Err(Error::invalid(
-                "audience: a pod has no node or container: leave them out",
-            ));
-        }
-        let namespace = self.namespace.ok_or_else(|| {
-            Error::invalid("audience.namespace is missing: it names the pod's namespace")
-        })?;
-        Ok(Audience::Pod {
-            namespace,
-            pod: self.pod,
-        })
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 
 use crate::{
     cli::{
@@ -34,6 +35,16 @@ pub struct Resume {
     /// The namespace of the pod; the actor's unless given.
     #[arg(long, value_name = "NAME")]
     pod_namespace: Option<DnsLabel>,
+    /// When a pod may begin to use the volumes at the latest, such as
+    /// 2030-01-31T12:00:00Z. What has begun goes on, restarts of its containers included.
+    #[arg(long, value_name = "TIME")]
+    not_after: Option<Timestamp>,
+    /// Put what drivers have told of the volumes into the annotations, so that they count
+    /// on a node that does not reach the control plane.
+    ///
+    /// It may be sensitive, and whoever may see the pod sees it.
+    #[arg(long)]
+    with_contexts: bool,
     /// A retained volume for one of the template's that was never made; may be repeated.
     #[arg(long, value_name = "NAME=UID", value_parser = named_volume)]
     volume: Vec<NamedVolume>,
@@ -67,6 +78,8 @@ impl Resume {
             container: self.container.map(String::from).unwrap_or_default(),
             pod_namespace: self.pod_namespace.map(String::from).unwrap_or_default(),
             pod: self.pod.unwrap_or_default(),
+            not_after: self.not_after.map(|t| t.to_string()).unwrap_or_default(),
+            with_contexts: self.with_contexts,
             timeout_ms: self.timeout.as_ms(),
             request_id: self.request.request_id,
             volumes: by_name(self.volume),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is to be said about what was seen. Pure.
 
-use super::{Facts, Finding, Level, Place};
+use super::{Facts, Finding, Level, Place, keys};
 use crate::{
     error::Result,
     proto::api::{self, AgentStatus},
@@ -22,6 +22,8 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     findings.extend(nri(facts));
     findings.push(guard(facts));
     findings.push(validator(facts));
+    findings.extend(keys::keys(facts));
+    findings.extend(keys::unsigned(facts));
     findings.extend(drivers(facts));
     findings.push(mount_root(facts));
     findings.push(state_dir(facts));
@@ -42,15 +44,15 @@ fn found(check: &'static str, level: Level, message: impl Into<String>, fix: &st
     }
 }
 
-fn ok(check: &'static str, message: impl Into<String>) -> Finding {
+pub(super) fn ok(check: &'static str, message: impl Into<String>) -> Finding {
     found(check, Level::Ok, message, "")
 }
 
-fn warn(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
+pub(super) fn warn(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
     found(check, Level::Warn, message, fix)
 }
 
-fn fail(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
+pub(super) fn fail(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
     found(check, Level::Fail, message, fix)
 }
 

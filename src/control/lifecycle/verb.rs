@@ -80,7 +80,7 @@ pub fn resume(state: &mut State, placement: Placement) -> Result<()> {
                 return Err(match phase {
                     ActorPhase::Resuming => conflict(actor, &what, "suspend it first"),
                     _ => Error::precondition(format!(
-                        "actor {name} is resumed on node {}, or for another pod or container: suspend it first",
+                        "actor {name} is resumed on node {}, or for another pod or container, or until another time: suspend it first",
                         there.node
                     )),
                 });

@@ -124,6 +124,10 @@ impl NodePort for Nodes {
         there.collect()
     }
 
+    fn keys(&self, pems: &[String]) {
+        self.book().keys(pems);
+    }
+
     fn word(&self, actor: &ActorRef, grant: Option<&Grant>) {
         self.book().word(actor, grant);
     }

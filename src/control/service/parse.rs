@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Fields of requests as what they stand for.
 
+use jiff::Timestamp;
 use std::{collections::HashMap, time::Duration};
 
 use crate::{
@@ -79,6 +80,18 @@ pub(super) fn parsed<T: std::str::FromStr<Err = Error>>(
 ) -> Result<Option<T>> {
     let parsed = some(text).map(|t| t.parse().map_err(|e: Error| e.context(field)));
     parsed.transpose()
+}
+
+/// A time as RFC 3339 writes it; empty: none.
+pub(super) fn time(field: &str, text: String) -> Result<Option<Timestamp>> {
+    let read = |text: String| {
+        text.parse().map_err(|_| {
+            Error::invalid(format!(
+                "{field} must be a time as RFC 3339 writes it, such as 2030-01-31T12:00:00Z"
+            ))
+        })
+    };
+    some(text).map(read).transpose()
 }
 
 /// Volumes by the names that they are to have.

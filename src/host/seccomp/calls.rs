@@ -185,6 +185,9 @@ const GIVES: &[&str] = &["fchown", "fchownat"];
 /// Finding a directory without following a link.
 const FINDS: &[&str] = &["openat2"];
 
+/// Mapping the owners of a mount.
+const MAPS: &[&str] = &["mount_setattr"];
+
 /// Mounting and unmounting.
 const MOUNTS: &[&str] = &["mount", "move_mount", "open_tree", "umount2"];
 
@@ -195,7 +198,7 @@ pub(super) fn of(process: Process, arch: TargetArch) -> Vec<&'static str> {
     lists.extend(x86_64.then_some(OF_X86_64));
     let parts = process.parts();
     if parts.contains(&Process::Helper) {
-        lists.extend([GIVES, FINDS]);
+        lists.extend([GIVES, FINDS, MAPS]);
     }
     if parts.contains(&Process::Helper) || parts.contains(&Process::LocalDriver) {
         lists.push(MOUNTS);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    cli::doctor::{RuntimeSettings, containerd::RuntimeHandler},
+    cli::doctor::{KeyFacts, RuntimeSettings, containerd::RuntimeHandler},
     config::Config,
     error::Error,
     proto::api::{AgentDriver, NriStatus, StuckVolume},
@@ -42,6 +42,11 @@ fn well() -> Facts {
             ..AgentStatus::default()
         }),
         nri_socket: Ok(()),
+        keys: KeyFacts {
+            trusted: vec!["0123456789abcdef".into()],
+            problems: vec![],
+            signing: Some(Ok(1)),
+        },
         containerd: Ok(RuntimeSettings {
             nri: true,
             validator: None,
@@ -89,7 +94,7 @@ fn each_fault_is_told_by_its_own_check() {
     fn settings(facts: &mut Facts) -> &mut RuntimeSettings {
         facts.containerd.as_mut().unwrap()
     }
-    let faults: [(&str, Level, Change); 24] = [
+    let faults: [(&str, Level, Change); 29] = [
         ("daemon", Fail, |f| f.daemon = away()),
         ("nri", Fail, |f| settings(f).nri = false),
         ("nri", Fail, |f| nri(f).connected = false),
@@ -109,6 +114,13 @@ fn each_fault_is_told_by_its_own_check() {
         ("validator", Warn, |f| {
             f.guards.clear();
             settings(f).validator = Some(false);
+        }),
+        ("keys", Fail, |f| f.keys.trusted.clear()),
+        ("keys", Fail, |f| f.keys.signing = Some(Err("gone".into()))),
+        ("keys", Warn, |f| f.keys.signing = Some(Ok(366))),
+        ("keys", Warn, |f| f.keys.problems.push("x".into())),
+        ("unsigned grants", Warn, |f| {
+            f.config.node.trusted_namespaces = vec!["agents".parse().unwrap()];
         }),
         ("driver", Fail, |f| {
             f.daemon.as_mut().unwrap().drivers[0].problem = "x".into();

@@ -176,6 +176,7 @@ impl Sim {
                         namespace: "agents".parse().unwrap(),
                         pod: None,
                     },
+                    not_after: None,
                     container: None,
                     mounts: Vec::new(),
                     devices: Vec::new(),

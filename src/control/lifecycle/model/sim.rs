@@ -64,6 +64,7 @@ pub fn placement(n: usize) -> Placement {
             namespace: "agents".parse().unwrap(),
             pod: None,
         },
+        not_after: None,
         container: None,
         mounts: Vec::new(),
         devices: Vec::new(),

@@ -91,6 +91,7 @@ fn placement() -> Placement {
             namespace: "agents".parse().unwrap(),
             pod: None,
         },
+        not_after: None,
         container: None,
         mounts: Vec::new(),
         devices: Vec::new(),
