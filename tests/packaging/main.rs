@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What packaging/ has says the same as the table of privileges, everywhere.
 
+#![allow(clippy::unwrap_used)]
+
 mod manifest;
 mod unit;
 

@@ -29,7 +29,7 @@ fn with<T: Send>(capabilities: CapabilitySet, body: impl FnOnce() -> T + Send) -
 /// Whether the feature works with these capabilities.
 fn tried(need: &Need, capabilities: CapabilitySet) -> Result<(), String> {
     let feature = features::ready(need);
-    with(capabilities, || feature())
+    with(capabilities, &feature)
 }
 
 #[test]
