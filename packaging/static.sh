@@ -43,6 +43,6 @@ if LC_ALL=C readelf --program-headers "$built" | grep -q INTERP; then
     exit 1
 fi
 # Renamed into place: it may be running.
-cp "$built" "$base/out/actor-volumes.new"
-mv "$base/out/actor-volumes.new" "$base/out/actor-volumes"
+cp "$built" "$base/out/new.$$"
+mv "$base/out/new.$$" "$base/out/actor-volumes"
 echo "$base/out/actor-volumes: static, for $target"
