@@ -2,7 +2,7 @@
 //! The table of capabilities is what the features need, and no more: each line is tried
 //! on the real kernel.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // the whole file is a test
 
 mod daemons;
 mod features;
