@@ -11,6 +11,7 @@ use std::{
 };
 
 use actor_volumes::host::privileges::{CapabilitySet, names};
+use rustix::mount::{UnmountFlags, unmount};
 use serde_json::{Value, json};
 
 use crate::{
@@ -63,7 +64,11 @@ pub(crate) fn run(node: &Node, container: &Container, here: &Here) -> Daemon {
     let root = bundle.join("rootfs");
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o755);
-    builder.create(&root).expect("the bundle is new");
+    builder.create(&bundle).expect("the bundle is new");
+    // runc makes the mount in which the root file system lies a private one. On a host
+    // that is not the mount of the volumes.
+    mount_tmpfs(&bundle);
+    builder.create(&root).expect("it takes directories");
     let program = env::var_os("AV_E2E_STATIC").map(PathBuf::from);
     let program = program.expect("AV_E2E_STATIC is not set: start the suite with e2e/run.sh");
     // The first word of the command is where the image has it.
@@ -81,6 +86,19 @@ pub(crate) fn run(node: &Node, container: &Container, here: &Here) -> Daemon {
         .arg(&bundle)
         .arg(name);
     Daemon::start(name, &mut command, &node.log(name))
+}
+
+fn mount_tmpfs(at: &Path) {
+    let mut command = Command::new("mount");
+    command.args(["-t", "tmpfs", "-o", "mode=755", "actor-volumes-e2e"]);
+    let status = command.arg(at).status().expect("mount runs");
+    assert!(status.success(), "a tmpfs at {}: {status}", at.display());
+}
+
+/// Takes away what a container that has ended was made of.
+pub(crate) fn remove(node: &Node, daemon: &Daemon) {
+    let bundle = node.dir.join(daemon.name);
+    unmount(&bundle, UnmountFlags::NOFOLLOW).expect("nothing runs from it");
 }
 
 /// The process of a container.

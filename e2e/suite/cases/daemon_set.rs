@@ -56,11 +56,9 @@ fn works_in_its_containers(node: &mut Node) {
 
     for mut daemon in [agent, helper] {
         let status = daemon.terminate(SOON);
-        assert!(
-            status.is_some_and(|s| s.success()),
-            "{}: {status:?}",
-            daemon.name
-        );
+        let name = daemon.name;
+        assert!(status.is_some_and(|s| s.success()), "{name}: {status:?}");
+        bundle::remove(site.a, &daemon);
     }
     let left = site.finish();
     assert!(left.is_empty(), "left: {left:?}");
