@@ -21,12 +21,12 @@ fi
 # What cargo-fuzz would set, but for the sanitizers, which need a nightly toolchain;
 # coverage, and so the search, does not.
 flags=(
-    --cfg=fuzzing
     -Cpasses=sancov-module
     -Cllvm-args=-sanitizer-coverage-level=4
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
     -Cllvm-args=-sanitizer-coverage-pc-table
     -Cllvm-args=-sanitizer-coverage-trace-compares
+    --cfg fuzzing
 )
 host=$(rustc --print host-tuple)
 bins=()
@@ -66,7 +66,7 @@ told() {
     local target=$1 status=$2 log=$work/$1.log
     # Without coverage it would look at random inputs, and find nothing.
     if [ "$status" -eq 0 ] && ! grep -q 'Is the code instrumented' "$log"; then
-        awk -v t="$target" '/ DONE / { line = $0 } /^Done / { runs = $2 }
+        awk -v t="$target" '/\tDONE/ { line = $0 } /^Done / { runs = $2 }
             END { match(line, /cov: [0-9]+/); printf "%-14s %8d inputs, %s\n", t, runs, substr(line, RSTART, RLENGTH) }' "$log"
         return
     fi
