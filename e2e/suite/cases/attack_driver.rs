@@ -36,7 +36,6 @@ pub(crate) fn cases() -> Vec<Case> {
 fn hostile_volume_ids_and_topologies_are_refused_and_nothing_is_changed(node: &mut Node) {
     prepare(node);
     node.driver_well();
-    let before = surroundings(node);
     for (number, (hostile, said)) in [
         (
             json!({"volume_id": "../../../etc/x\u{0}y"}),
@@ -68,6 +67,8 @@ fn hostile_volume_ids_and_topologies_are_refused_and_nothing_is_changed(node: &m
     .into_iter()
     .enumerate()
     {
+        // Anew each time: the first pod of a node makes directories of its own.
+        let before = surroundings(node);
         driver::set_hostile(&node.dir, &hostile);
         let actor = format!("a{number}");
         let name = qualified(&actor);
