@@ -10,11 +10,11 @@ cd "$(dirname "$0")/.." || exit 1
 
 what=${1:-all}
 work=$(mktemp -d)
-soak=
+beside=
 # shellcheck disable=SC2329 # the trap calls it
 clean_up() {
     # Its own traps end what it has started.
-    [ -z "$soak" ] || { kill -TERM "$soak" && wait "$soak"; } 2> /dev/null
+    [ -z "$beside" ] || { kill -TERM "$beside" && wait "$beside"; } 2> /dev/null
     rm -rf -- "$work"
 }
 trap clean_up EXIT
@@ -82,9 +82,24 @@ search() {
         cargo test --locked --lib lifecycle::model::bounds -- --nocapture --test-threads 1
 }
 
-# end_of_soak STATUS: what it said and came to.
-end_of_soak() {
-    cat "$work/soak"
+# begin_beside COMMAND...: goes on beside the stages that follow, until end_beside.
+begin_beside() {
+    "$@" > "$work/beside" 2>&1 &
+    beside=$!
+}
+
+# end_beside NAME: waits for it; what it said and came to is a stage.
+end_beside() {
+    local status=0
+    # Only the shell that started it can wait for it, and a stage is another one.
+    note "waiting for the end of: $1"
+    wait "$beside" || status=$?
+    beside=
+    stage "$1" say_and_return "$status"
+}
+
+say_and_return() {
+    cat "$work/beside"
     return "$1"
 }
 
@@ -94,23 +109,16 @@ root_stages() {
     fi
     stage "tool check" bash e2e/tools/check.sh
     stage dependencies bash e2e/deny.sh
-    stage fuzz bash e2e/fuzz.sh
     stage build cargo build --locked --workspace --bins
     stage "root tests" bash e2e/root-tests.sh
     stage "csi-sanity" bash e2e/sanity.sh
     # Most of it is waiting, and so it goes beside others. These make no loop devices,
     # which would be taken for left behind.
-    AV_SOAK_MINUTES=$soak_minutes bash e2e/soak.sh > "$work/soak" 2>&1 &
-    soak=$!
+    begin_beside env AV_SOAK_MINUTES="$soak_minutes" bash e2e/soak.sh
     stage "mock driver" bash e2e/drivers/mock.sh
     stage "NFS in user-mode Linux" bash e2e/uml/run.sh
     stage "power cuts in user-mode Linux" bash e2e/uml/power.sh
-    # Only the shell that started it can wait for it, and a stage is another one.
-    note "waiting for the soak to end"
-    wait "$soak"
-    soaked=$?
-    soak=
-    stage soak end_of_soak "$soaked"
+    end_beside soak
     stage "end to end" bash e2e/run.sh
     stage demo bash e2e/demo.sh
 }
@@ -125,7 +133,10 @@ case $what in
             exit 1
         fi
         check_stages
+        # The search has one thread, and the fuzzing takes what is left.
+        begin_beside nice bash e2e/fuzz.sh
         stage "search of the lifecycle" search
+        end_beside fuzz
         root_stages
         ;;
     *)

@@ -107,6 +107,30 @@ mod tests {
         }
     }
 
+    /// The packages of a lock file: name and version.
+    fn locked(lock: &Path) -> BTreeSet<(String, String)> {
+        let lock: toml::Table = fs::read_to_string(lock).unwrap().parse().unwrap();
+        let text = |package: &toml::Value, key: &str| package[key].as_str().unwrap().to_owned();
+        let packages = lock["package"].as_array().unwrap().iter();
+        packages
+            .map(|p| (text(p, "name"), text(p, "version")))
+            .collect()
+    }
+
+    /// fuzz/ has a lock file of its own, for it is a workspace of its own.
+    #[test]
+    fn what_is_fuzzed_is_built_of_the_same_versions() {
+        let ours = locked(&Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock"));
+        let fuzzed = locked(&fuzz().join("Cargo.lock"));
+        let names: BTreeSet<_> = ours.iter().map(|(name, _)| name.as_str()).collect();
+        let others: Vec<_> = fuzzed
+            .difference(&ours)
+            .filter(|(name, _)| names.contains(name.as_str()))
+            .collect();
+        assert!(!fuzzed.is_disjoint(&ours));
+        assert!(others.is_empty(), "fuzz/Cargo.lock has {others:?}");
+    }
+
     #[test]
     fn an_input_is_cut_into_pieces() {
         assert_eq!(

@@ -20,10 +20,22 @@ pub fn error_of(status: &Status) -> Error {
     let kind = Kind::from_code(status.code().into());
     // What the transport makes up on its own account names no cause: the
     // source does.
-    let error = Error::new(kind, status.message());
+    let error = Error::new(kind, message_of(status));
     match std::error::Error::source(status) {
         Some(source) => error.with_source(source.to_string()),
         None => error,
+    }
+}
+
+/// A server that does not know the call says nothing at all.
+fn message_of(status: &Status) -> String {
+    match (status.message(), status.code()) {
+        ("", Code::Unimplemented) => {
+            "the server does not know this call: is it another daemon, or of another version?"
+                .into()
+        }
+        ("", code) => format!("the server gave no reason: {}", code.description()),
+        (message, _) => message.to_owned(),
     }
 }
 
@@ -54,6 +66,13 @@ mod tests {
         let back = error_of(&status_of(&error));
         assert_eq!(back.kind(), error.kind());
         assert_eq!(back.full_message(), error.full_message());
+    }
+
+    #[test]
+    fn an_answer_without_a_word_is_explained() {
+        let said = |code| error_of(&Status::new(code, "")).full_message();
+        assert!(said(Code::Unimplemented).contains("does not know this call"));
+        assert!(said(Code::Unknown).contains("Unknown error"));
     }
 
     #[test]

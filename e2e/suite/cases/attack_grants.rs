@@ -211,7 +211,13 @@ fn a_grant_that_is_forged_changed_or_for_somebody_else_is_refused_and_changes_no
             "what was never granted",
             granted(&changed("\"generation\":1", "\"generation\":9")),
             NAMESPACE,
-            "not what the control plane has granted",
+            "newer than the control plane's word",
+        ),
+        (
+            "what is granted otherwise",
+            granted(&changed("/my-data", "/my-dat4")),
+            NAMESPACE,
+            "was changed",
         ),
         ("too late", late, NAMESPACE, "was to begin until"),
     ];

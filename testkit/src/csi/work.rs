@@ -36,6 +36,9 @@ pub(super) struct Volume {
     pub(super) attached: BTreeMap<String, bool>,
     /// The nodes and paths where it is staged or published.
     pub(super) used: BTreeSet<(String, String)>,
+    /// The id that was told in the place of its own.
+    #[serde(default)]
+    pub(super) told_as: Option<String>,
     /// The group of its files, as NodeStageVolume or NodePublishVolume set it.
     pub(super) group: Option<u32>,
 }

@@ -101,6 +101,7 @@ impl Work {
             capacity: options.capacity.unwrap_or(range.required_bytes),
             context: [("volume".into(), name.clone())].into(),
             topology: choose(options, request.accessibility_requirements.as_ref())?,
+            told_as: self.hostile().volume_id,
             ..Volume::default()
         };
         let from = request.volume_content_source.as_ref();
@@ -126,7 +127,13 @@ impl Work {
         &self,
         request: &wire::DeleteVolumeRequest,
     ) -> Done<wire::DeleteVolumeResponse> {
-        let id = &request.volume_id;
+        let told = &request.volume_id;
+        let known = self.truth(|truth| {
+            let mut all = truth.volumes.iter();
+            let found = all.find(|(_, v)| v.told_as.as_ref() == Some(told));
+            found.map(|(id, _)| id.clone())
+        });
+        let id = &known.unwrap_or_else(|| told.clone());
         let used = |v: &mut Volume| (v.name.clone(), v.attached.is_empty() && v.used.is_empty());
         let Ok((name, free)) = self.volume(id, used) else {
             return Ok(wire::DeleteVolumeResponse {});
