@@ -6,13 +6,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# It may move meanwhile.
+commit=$(git rev-parse HEAD)
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 sums=()
 for directory in one/here another/place/with/a/longer/name; do
     at=$work/$directory
     mkdir -p "$at"
-    git archive HEAD | tar -x -C "$at"
+    git archive "$commit" | tar -x -C "$at"
     env -u CARGO_TARGET_DIR -u RUSTFLAGS "$at/packaging/static.sh" --release
     sums+=("$(sha256sum < "$at/target/static/out/actor-volumes" | cut -d ' ' -f 1)")
 done
