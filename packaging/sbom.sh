@@ -25,7 +25,7 @@ git archive HEAD | tar -x -C "$work"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 "$prefix/bin/cargo-cyclonedx" cyclonedx --manifest-path "$work/Cargo.toml" --quiet \
-    --format json --spec-version 1.5 --target "$target" --describe crate \
+    --format json --spec-version 1.5 --target "$target" \
     --no-build-deps --override-filename bom
 file=$work/bom.json
 
@@ -39,5 +39,6 @@ done < <(cargo tree --locked --package actor-volumes --edges normal,no-proc-macr
     --target "$target" --prefix none --format '{p}' | sort -u)
 [ "$missing" = 0 ]
 mkdir -p "$(dirname "$out")"
-cp "$file" "$out"
+# Where it was made is of no interest.
+sed "s#file://$work#file:///actor-volumes#g" "$file" > "$out"
 echo "$out: $(grep -c '"purl"' "$out") packages"
