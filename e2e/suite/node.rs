@@ -221,6 +221,12 @@ impl Node {
     pub(crate) fn replace_serve(&mut self, next: Daemon, end: impl FnOnce(Option<Daemon>)) {
         let before = self.connections();
         end(self.serve.take());
+        self.serve_is(next, before);
+    }
+
+    /// The next daemon is in the place of one that has ended, before which the runtime
+    /// had let in so many.
+    pub(crate) fn serve_is(&mut self, next: Daemon, before: usize) {
         self.serve = Some(next);
         until_true("the next daemon answers", SOON, || {
             self.av(&["actor", "ls"]).is_ok()

@@ -3,6 +3,7 @@
 //! NFS. Started by `e2e/uml/init.sh` in user-mode Linux.
 
 #[path = "../suite/daemon.rs"]
+#[allow(dead_code)] // shared: not all of it is needed here
 mod daemon;
 #[path = "../drivers/house.rs"]
 mod house;

@@ -8,7 +8,7 @@ use std::{
     ffi::OsString,
     io,
     os::{
-        fd::{AsFd, AsRawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStringExt,
     },
     path::{Path, PathBuf},
@@ -29,8 +29,28 @@ pub fn bind(source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
     };
     let from = open(source)?;
     let to = open(target)?;
+    let tree = copy(from.as_fd(), to.as_fd())?;
+    let restricted = make_private(tree.as_fd()).and_then(|()| {
+        if !read_only {
+            return Ok(());
+        }
+        let flags = kept_flags(&tree)? | MountFlags::BIND | MountFlags::RDONLY;
+        rustix::mount::mount_remount(itself(tree.as_fd()), flags, c"")
+    });
+    drop(tree);
+    if let Err(e) = restricted {
+        // Never leave a mount that is more than what was asked for.
+        unmount(target)?;
+        return Err(e.into());
+    }
+    Ok(())
+}
+
+/// Mounts a copy of what `from` leads to at the directory `to`, without what is mounted
+/// below it. The copy is a peer of the mount that it is of: see [`make_private`].
+pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let tree = rustix::mount::open_tree(
-        from.as_fd(),
+        from,
         "",
         OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
@@ -39,27 +59,22 @@ pub fn bind(source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
     rustix::mount::move_mount(
         tree.as_fd(),
         "",
-        to.as_fd(),
+        to,
         "",
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
     )?;
-    // The descriptor leads to the new mount itself: no name is resolved again.
-    let mounted = format!("/proc/self/fd/{}", tree.as_raw_fd());
-    let restricted = rustix::mount::mount_change(&mounted, MountPropagationFlags::PRIVATE)
-        .and_then(|()| {
-            if !read_only {
-                return Ok(());
-            }
-            let flags = kept_flags(&tree)? | MountFlags::BIND | MountFlags::RDONLY;
-            rustix::mount::mount_remount(&mounted, flags, c"")
-        });
-    drop(tree);
-    if let Err(e) = restricted {
-        // Never leave a mount that is more than what was asked for.
-        unmount(target)?;
-        return Err(e.into());
-    }
-    Ok(())
+    Ok(tree)
+}
+
+/// The mount propagates nowhere from now on, and nothing to it: what is mounted below a
+/// peer of it would appear below it.
+pub(super) fn make_private(tree: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    rustix::mount::mount_change(itself(tree), MountPropagationFlags::PRIVATE)
+}
+
+/// The descriptor leads to the new mount itself: no name is resolved again.
+fn itself(tree: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", tree.as_raw_fd())
 }
 
 /// A remount sets every flag anew: what the file system was mounted with has to

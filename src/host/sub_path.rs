@@ -10,17 +10,21 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     path::Path,
 };
 
 use rustix::{
     fs::{CWD, Gid, Mode, OFlags, ResolveFlags, Uid},
     io::Errno,
-    mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
+    mount::UnmountFlags,
 };
 
-use super::{enter, mount::stat_mount, mountinfo::Identity};
+use super::{
+    enter,
+    mount::{self, stat_mount},
+    mountinfo::Identity,
+};
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
 
@@ -118,34 +122,13 @@ pub fn bind(directory: &OwnedFd, target: &Path) -> io::Result<()> {
         DIRECTORY | OFlags::PATH | OFlags::NOFOLLOW,
         Mode::empty(),
     )?;
-    let tree = rustix::mount::open_tree(
-        directory,
-        "",
-        OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH,
-    )?;
-    rustix::mount::move_mount(
-        tree.as_fd(),
-        "",
-        to.as_fd(),
-        "",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
-    )?;
-    if let Err(e) = make_private(tree.as_fd()) {
+    let tree = mount::copy(directory.as_fd(), to.as_fd())?;
+    if let Err(e) = mount::make_private(tree.as_fd()) {
         drop(tree);
         take_away(target)?;
         return Err(e.into());
     }
     Ok(())
-}
-
-/// A copy is a peer of the volume's mount: what is mounted below one would appear
-/// below the other.
-fn make_private(tree: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    // The descriptor leads to the new mount itself: no name is resolved again.
-    let mounted = format!("/proc/self/fd/{}", tree.as_raw_fd());
-    rustix::mount::mount_change(&mounted, MountPropagationFlags::PRIVATE)
 }
 
 /// Takes away every mount at exactly this path, never lazily; true: there was one.

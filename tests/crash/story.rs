@@ -99,6 +99,7 @@ impl Story {
             "kind: StorageClass\nmetadata: {{name: pool}}\nprovisioner: {DRIVER}\nallowVolumeExpansion: true\n"
         );
         self.av("storageclass apply -f -", &class).await;
+        self.until_told().await;
         self.begin(Verb::Apply);
         self.template("t", &["work", "gone", "keep"]).await;
         self.done(Verb::Apply, &[]).await?;
@@ -234,6 +235,22 @@ impl Story {
         match self.crash {
             None => ControlFlow::Continue(()),
             Some(_) => ControlFlow::Break(()),
+        }
+    }
+
+    /// What the node writes down of its first connection is no verb's.
+    async fn until_told(&mut self) {
+        let state = self.dir.path().join("state");
+        let start = Instant::now();
+        while !["told-keys", "confirmed"]
+            .iter()
+            .all(|f| state.join(f).exists())
+        {
+            assert!(start.elapsed() < SOON, "{}", self.daemon.log());
+            tokio::time::sleep(MOMENT).await;
+        }
+        if self.crash.is_none() {
+            self.until_quiet().await;
         }
     }
 

@@ -104,13 +104,13 @@ fn killed_with_the_parent(node: &mut Node) {
     create(node, "a", SHARED);
     let annotations = node.resume("a");
     let (pod, agent) = node.run_agent(&annotations);
-    let mounts = node.held_mounts();
+    let (mounts, before) = (node.held_mounts(), node.connections());
     let next = node.one_more_serve("serve");
     node.kill_serve_alone();
     assert_eq!(node.held_mounts(), mounts, "the mounts stay");
     node.sh(&agent, "echo kept > /my-data/f");
     // The next one stood by.
-    node.replace_serve(next, drop);
+    node.serve_is(next, before);
     assert_eq!(node.sh(&agent, "cat /my-data/f"), "kept");
     node.remove_pod(&pod);
     node.suspend("a");

@@ -84,6 +84,8 @@ impl Work {
             if self.shared.generation() != self.generation {
                 return Err(std::io::Error::other("the driver was stopped"));
             }
+            // Other calls on the volume are turned away before they read it.
+            self.shared.read_control().map_err(std::io::Error::other)?;
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         Ok(())
