@@ -19,6 +19,7 @@ use crate::{
     canary,
     daemon::{Daemon, until_true},
     driver::Driver,
+    leaks,
     manifest::{containers, documents, of_kind},
     node::{Node, SOON},
     site::{DRIVER, Site},
@@ -210,4 +211,9 @@ fn main_job(site: &mut Site<'_>) {
         assert_eq!(site.a.held_mounts(), [""; 0]);
     }
     site.a.delete("a");
+    // No deletion waits for a node: it is told to forget afterwards.
+    let records = site.a.dir.join("av/records");
+    until_true("the node has forgotten the volume", SOON, || {
+        leaks::entries(&records).is_empty()
+    });
 }
