@@ -115,7 +115,7 @@ impl Made {
         time.parse::<jiff::Timestamp>().unwrap();
     }
 
-    fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 }

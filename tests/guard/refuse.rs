@@ -133,6 +133,12 @@ fn an_agent_that_hangs_is_not_waited_for_beyond_the_deadline() {
     let place = Place::new();
     with_a_mount(&place);
     let daemon = Daemon::start(&place);
+    // At first it may have had no word of the control plane.
+    place.configure(&place.path("agent.sock"), 20_000);
+    let started = Instant::now();
+    while place.create("c1").stderr().contains("has had no word") {
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
     // It answers, and knows of no such grant: also by the control plane's socket, which
     // a configuration may name.
     for socket in ["actor-volumes.sock", "agent.sock"] {
