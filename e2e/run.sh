@@ -56,13 +56,11 @@ main=${versions[0]}
 for version in "${versions[@]}"; do [ "$version" != 2.3 ] || main=2.3; done
 
 cd "$repo"
-# One that dies where a case tells it to, and the one that is delivered. Each is built
-# as other stages build it, by way of a test: else much would be compiled once more.
-cargo test --locked --workspace --features actor-volumes/crash-points --no-run --test power
-target=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
-cp "$target/debug/actor-volumes" "$target/debug/actor-volumes-mortal"
-export AV_E2E_CRASH_PROGRAM=$target/debug/actor-volumes-mortal
-cargo build --locked --workspace --bins
+# One that dies where a case tells it to, and the one that is delivered.
+{ read -r AV_E2E_CRASH_PROGRAM; } < <("$here/tools/mortal.sh")
+export AV_E2E_CRASH_PROGRAM
+[ -x "$AV_E2E_CRASH_PROGRAM" ] || die "the program with crash points was not built"
+target=$(dirname "$(dirname "$AV_E2E_CRASH_PROGRAM")")
 # For containers from an empty root file system.
 packaging/static.sh
 export AV_E2E_STATIC=$target/static/out/actor-volumes

@@ -112,6 +112,9 @@ root_stages() {
     stage build cargo build --locked --workspace --bins
     stage "root tests" bash e2e/root-tests.sh
     stage "csi-sanity" bash e2e/sanity.sh
+    # Before the stages that go beside one another: see there.
+    export AV_MORTAL_BUILT=$work/mortal
+    stage "build with crash points" bash e2e/tools/mortal.sh
     # Most of it is waiting, and so it goes beside others. These make no loop devices,
     # which would be taken for left behind.
     begin_beside env AV_SOAK_MINUTES="$soak_minutes" bash e2e/soak.sh

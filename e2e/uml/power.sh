@@ -33,9 +33,9 @@ if ! command -v mkfs.ext4 > /dev/null; then
 fi
 
 cd "$repo"
-# The daemon, which is built with it, dies at points of the test's choice.
-program=$(cargo test --locked --workspace --features actor-volumes/crash-points --no-run --test power --message-format=json-render-diagnostics |
-    sed -n 's/.*"executable":"\([^"]*\/power-[^"]*\)".*/\1/p' | tail -n 1)
+# The daemon dies at points of the test's choice.
+{ read -r AV_MORTAL; read -r program; } < <(e2e/tools/mortal.sh)
+export AV_MORTAL
 [ -x "$program" ] || die "the test program was not built: cargo test --no-run --test power"
 
 work=$(mktemp -d /tmp/av-XXXX)

@@ -2,7 +2,7 @@
 //! The node in the machine: containerd, the embedded driver and our daemon.
 
 use std::{
-    env, fs,
+    fs,
     process::Command,
     time::{Duration, Instant},
 };
@@ -27,11 +27,9 @@ pub(crate) struct Node {
 impl Node {
     /// Boots, and brings up all but our daemon.
     pub(crate) fn boot(disks: &Disks) -> Self {
-        let program = env::current_exe().expect("the test program has a path");
-        let program = program.ancestors().nth(2).expect("cargo's directory");
         let mut node = Self {
             machine: Machine::boot(disks),
-            program: program.join("actor-volumes").display().to_string(),
+            program: path("AV_MORTAL").display().to_string(),
         };
         let containerd = path("AV_CONTAINERD").display().to_string();
         let toml = work().join("containerd.toml").display().to_string();

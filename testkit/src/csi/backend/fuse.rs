@@ -103,12 +103,18 @@ impl Process {
     /// its command line is gone.
     fn has_ended(&self) -> bool {
         let own = PathBuf::from(format!("/proc/{}", self.pid));
-        let Ok(stat) = fs::read_to_string(own.join("stat")) else {
+        let Some(state) = state(&own) else {
             return true;
         };
-        let state = stat.rsplit_once(") ").and_then(|(_, s)| s.chars().next());
         let threads = fs::read_dir(own.join("task")).map_or(0, Iterator::count);
-        matches!(state, Some('Z' | 'X')) && threads <= 1
+        matches!(state, 'Z' | 'X') && threads <= 1
+    }
+
+    /// Whether a stop has reached every thread of it.
+    fn stands_still(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid));
+        let mut threads = threads.into_iter().flatten().flatten();
+        threads.all(|thread| state(&thread.path()).is_none_or(|s| matches!(s, 'T' | 'Z' | 'X')))
     }
 
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
@@ -117,6 +123,12 @@ impl Process {
             None => Ok(()),
         }
     }
+}
+
+/// The state of a process or thread, by its directory in /proc.
+fn state(of: &Path) -> Option<char> {
+    let stat = fs::read_to_string(of.join("stat")).ok()?;
+    stat.rsplit_once(") ").and_then(|(_, s)| s.chars().next())
 }
 
 /// The servers of a volume, or of all if it has no name.
@@ -169,7 +181,13 @@ pub(in crate::csi) fn order(backend: &Backend, name: &str, order: FuseOrder) -> 
     for process in processes(root, name)? {
         process.signal(signal)?;
         let until = Instant::now() + PATIENCE;
-        while order == FuseOrder::Kill && !process.has_ended() && Instant::now() < until {
+        let done = || match order {
+            FuseOrder::Kill => process.has_ended(),
+            // Until all its threads stand still, it may answer once more.
+            FuseOrder::Freeze => process.stands_still(),
+            FuseOrder::Thaw => true,
+        };
+        while !done() && Instant::now() < until {
             thread::sleep(Duration::from_millis(2));
         }
     }
