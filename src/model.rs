@@ -19,7 +19,7 @@ pub use name::{
     ActorRef, ActorUid, DnsLabel, DriverName, Generation, NodeName, RuntimeId, VolumeKey, VolumeUid,
 };
 pub use place::clean_path;
-pub use scope::{Scope, ScopeKey};
+pub use scope::{Door, Scope, ScopeKey};
 pub use secret_ref::{SecretRef, SecretRefs, SecretUse};
 pub use sub_path::SubPath;
 pub use topology::{Topology, reaches};

@@ -17,6 +17,7 @@ mod drain;
 mod expand;
 mod health;
 mod helper;
+mod host;
 mod idmap;
 mod join;
 mod layout;

@@ -8,6 +8,6 @@ mod refusal;
 mod spec;
 
 pub use command::{Command, Making};
-pub use question::{Question, question};
+pub use question::{Pod, Question, question};
 pub use refusal::{refuse, write_log};
 pub use spec::{ContainerSpec, MAX_CONFIG_BYTES, of_status, parse, read};

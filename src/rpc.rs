@@ -10,7 +10,7 @@ pub mod line;
 mod status;
 
 pub use admin::AdminClient;
-pub use agent::{agent_status, check_container, set_draining};
+pub use agent::{agent_status, check_container, give_container, release_container, set_draining};
 pub use client::{Client, Watch};
 pub use kind::kind_of;
 pub use status::{error_of, status_of};

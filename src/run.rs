@@ -3,6 +3,7 @@
 
 mod control;
 mod doctor;
+mod door;
 mod forward;
 mod gates;
 mod guard;

@@ -15,6 +15,9 @@ pub const PREFIX: &str = "actor-volumes.dev/";
 pub const ACTOR: &str = "actor-volumes.dev/actor";
 /// The grant as JSON.
 pub const ATTACHMENTS: &str = "actor-volumes.dev/attachments";
+/// The name in the template of a container that no pod holds, where the grant has mounts
+/// for more than one. Not of a pod: its runtime tells the names.
+pub const CONTAINER: &str = "actor-volumes.dev/container";
 /// The signature of the attachments.
 pub const SIGNATURE: &str = "actor-volumes.dev/signature";
 /// Tells containerd 2.2 and later to refuse the pod while we are not there.
@@ -56,6 +59,7 @@ pub struct Raw<'a> {
     actor: &'a str,
     attachments: &'a str,
     signature: Option<&'a str>,
+    container: Option<&'a str>,
 }
 
 /// Finds what the annotations present; none if they are not about us.
@@ -84,11 +88,13 @@ fn found<'a>(ours: impl Iterator<Item = (&'a String, &'a String)>) -> Result<Raw
     let mut actor = None;
     let mut attachments = None;
     let mut signature = None;
+    let mut container = None;
     for (key, value) in ours {
         match key.as_str() {
             ACTOR => actor = Some(value.as_str()),
             ATTACHMENTS => attachments = Some(value.as_str()),
             SIGNATURE => signature = Some(value.as_str()),
+            CONTAINER => container = Some(value.as_str()),
             _ => {
                 return Err(Error::invalid(format!(
                     "annotation {key:?} is not known: remove it, or upgrade actor-volumes if a later version defines it"
@@ -105,6 +111,7 @@ fn found<'a>(ours: impl Iterator<Item = (&'a String, &'a String)>) -> Result<Raw
         actor: actor.ok_or_else(|| missing(ACTOR))?,
         attachments: attachments.ok_or_else(|| missing(ATTACHMENTS))?,
         signature,
+        container,
     };
     check_size(raw.attachments)?;
     Ok(raw)
@@ -119,6 +126,11 @@ impl<'a> Raw<'a> {
     /// The signature, if there is one.
     pub fn signature(&self) -> Option<&'a str> {
         self.signature
+    }
+
+    /// The name of the container, where the annotations tell it.
+    pub fn container(&self) -> Option<&'a str> {
+        self.container
     }
 
     /// Reads it.

@@ -77,7 +77,13 @@ fn check_audience(grant: &Grant) -> Result<()> {
             "audience.node {node} is not the node of the grant, {}",
             grant.node
         ))),
-        Audience::Host { container, .. } => check_container(container),
+        Audience::Host {
+            container: Some(container),
+            ..
+        } => check_container(container),
+        Audience::Host {
+            container: None, ..
+        } => Ok(()),
     }
 }
 
@@ -255,15 +261,39 @@ fn overlap(one: Option<&DnsLabel>, other: Option<&DnsLabel>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 
+fn check_node(grant: &Grant, node: &NodeName) -> Result<()> {
+    if grant.node == *node {
+        return Ok(());
+    }
+    Err(Error::denied(format!(
+        "the grant of actor {} is for node {}, and this is node {node}: resume the actor on this node",
+        grant.actor_ref(),
+        grant.node
+    )))
+}
+
+/// Checks that this container of this node, which no pod holds, may present the grant.
+pub fn check_presented_by_host(grant: &Grant, node: &NodeName, container: &str) -> Result<()> {
+    let actor = grant.actor_ref();
+    check_node(grant, node)?;
+    match &grant.audience {
+        Audience::Pod { .. } => Err(Error::denied(format!(
+            "the grant of actor {actor} is for a pod, and a container that no pod holds presents it: resume the actor with --host"
+        ))),
+        Audience::Host {
+            container: Some(granted),
+            ..
+        } if granted != container => Err(Error::denied(format!(
+            "the grant of actor {actor} is for container {granted:?}, and the container is {container:?}: resume the actor for this container"
+        ))),
+        Audience::Host { .. } => Ok(()),
+    }
+}
+
 /// Checks that this sandbox on this node may present the grant.
 pub fn check_presented(grant: &Grant, node: &NodeName, sandbox: &SandboxView) -> Result<()> {
     let actor = grant.actor_ref();
-    if grant.node != *node {
-        return Err(Error::denied(format!(
-            "the grant of actor {actor} is for node {}, and this is node {node}: resume the actor on this node",
-            grant.node
-        )));
-    }
+    check_node(grant, node)?;
     let Audience::Pod { namespace, pod } = &grant.audience else {
         return Err(Error::denied(format!(
             "the grant of actor {actor} is for a container of the host, and a pod presents it: resume the actor for this pod"

@@ -23,6 +23,9 @@ pub struct Guard {
     pub socket: Option<PathBuf>,
     /// How long the node agent may take to answer, in milliseconds.
     pub deadline_ms: u64,
+    /// How long publishing may take for a container that is given its volumes by the
+    /// wrapper, a hook, `bundle inject` or `bind`, in milliseconds.
+    pub give_deadline_ms: u64,
 }
 
 impl Default for Guard {
@@ -31,6 +34,7 @@ impl Default for Guard {
             runtime: "runc".into(),
             socket: None,
             deadline_ms: 5_000,
+            give_deadline_ms: 20_000,
         }
     }
 }
@@ -42,8 +46,10 @@ impl Guard {
                 "guard.runtime must name the real OCI runtime, such as runc",
             ));
         }
-        if self.deadline_ms == 0 {
-            return Err(Error::invalid("guard.deadline_ms must be at least 1"));
+        if self.deadline_ms == 0 || self.give_deadline_ms == 0 {
+            return Err(Error::invalid(
+                "guard.deadline_ms and guard.give_deadline_ms must be at least 1",
+            ));
         }
         if let Some(socket) = self.socket.as_ref().filter(|s| !s.is_absolute()) {
             return Err(Error::invalid(format!(
@@ -67,6 +73,8 @@ pub struct GuardSettings {
     pub older_socket: Option<PathBuf>,
     /// How long the node agent may take to answer.
     pub deadline: Duration,
+    /// How long publishing may take.
+    pub give_deadline: Duration,
 }
 
 /// The part of the file that the guard reads. It goes on where the daemon would
@@ -90,6 +98,7 @@ struct GuardPart {
     runtime: Option<PathBuf>,
     socket: Option<PathBuf>,
     deadline_ms: Option<u64>,
+    give_deadline_ms: Option<u64>,
 }
 
 impl Default for GuardSettings {
@@ -124,6 +133,7 @@ impl GuardSettings {
         let Guard {
             runtime,
             deadline_ms,
+            give_deadline_ms,
             ..
         } = Guard::default();
         let run_dir = part.node.run_dir.unwrap_or_else(|| Node::default().run_dir);
@@ -138,6 +148,9 @@ impl GuardSettings {
                 .socket
                 .unwrap_or_else(|| run_dir.join(AGENT_SOCKET)),
             deadline: Duration::from_millis(part.guard.deadline_ms.unwrap_or(deadline_ms)),
+            give_deadline: Duration::from_millis(
+                part.guard.give_deadline_ms.unwrap_or(give_deadline_ms),
+            ),
         }
     }
 }
@@ -170,7 +183,12 @@ mod tests {
 
     #[test]
     fn a_guard_that_could_never_work_is_refused() {
-        for text in ["runtime = \"\"", "deadline_ms = 0", "socket = \"s\""] {
+        for text in [
+            "runtime = \"\"",
+            "deadline_ms = 0",
+            "give_deadline_ms = 0",
+            "socket = \"s\"",
+        ] {
             assert!(
                 Config::parse(&format!("[guard]\n{text}")).is_err(),
                 "{text}"

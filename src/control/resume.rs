@@ -40,6 +40,8 @@ pub struct ResumeOptions {
     pub pod_namespace: Option<DnsLabel>,
     /// The only pod that may present the grant.
     pub pod: Option<String>,
+    /// Not for a pod: for a container that no pod holds, maybe only the one of this id.
+    pub host: Option<Option<String>>,
     /// When a pod may begin to use the grant at the latest.
     pub not_after: Option<Timestamp>,
     /// Retained volumes to stand for volumes that were never made.
@@ -72,16 +74,33 @@ impl Control {
             &options.volumes,
         );
         // A request of an earlier version, which knew no such time, stays the same.
-        let call = match options.not_after {
-            None => Call::new(VerbName::Resume, options.request, &arguments),
-            Some(end) => Call::new(VerbName::Resume, options.request, &(arguments, end)),
+        let call = match (&options.host, options.not_after) {
+            (None, None) => Call::new(VerbName::Resume, options.request, &arguments),
+            (None, Some(end)) => Call::new(VerbName::Resume, options.request, &(arguments, end)),
+            (Some(container), end) => Call::new(
+                VerbName::Resume,
+                options.request,
+                &(arguments, "host", container, end),
+            ),
         };
-        let placement = Placement {
-            node,
-            audience: Audience::Pod {
+        let audience = match options.host {
+            None => Audience::Pod {
                 namespace: options.pod_namespace.unwrap_or(actor.namespace.clone()),
                 pod: options.pod,
             },
+            Some(_) if options.pod_namespace.is_some() || options.pod.is_some() => {
+                return Err(Error::invalid(
+                    "a grant is for a pod or for a container that no pod holds: name a pod, or ask for the host, not both",
+                ));
+            }
+            Some(container) => Audience::Host {
+                node: node.clone(),
+                container,
+            },
+        };
+        let placement = Placement {
+            node,
+            audience,
             not_after: options.not_after,
             mounts: Vec::new(),
             devices: Vec::new(),

@@ -286,6 +286,7 @@ impl control_server::Control for ControlService {
                 container: parsed("container", request.container)?,
                 pod_namespace: parsed("pod namespace", request.pod_namespace)?,
                 pod: some(request.pod),
+                host: host(request.host, request.host_container)?,
                 not_after: time("not_after", request.not_after)?,
                 volumes: adopted("volumes", request.volumes)?,
                 request: parsed("request id", request.request_id)?,
@@ -454,5 +455,16 @@ impl control_server::Control for ControlService {
             })
         })
         .await
+    }
+}
+
+/// A grant for a container that no pod holds.
+fn host(host: bool, container: String) -> Result<Option<Option<String>>> {
+    match (host, some(container)) {
+        (true, container) => Ok(Some(container)),
+        (false, None) => Ok(None),
+        (false, Some(_)) => Err(Error::invalid(
+            "host_container is for a grant of the host, which was not asked for",
+        )),
     }
 }

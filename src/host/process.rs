@@ -21,6 +21,29 @@ pub fn uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// When the process began, in ticks since the boot. With its id it names it once and for
+/// all of this boot. None: there is none, or it has ended and waits for its parent.
+pub fn start_time(pid: u32) -> io::Result<Option<u64>> {
+    let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Err(e) if super::holders::gone(&e) => return Ok(None),
+        read => read?,
+    };
+    // The name in parentheses may hold anything, also a parenthesis.
+    let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
+    let mut fields = after.split(' ');
+    // Fields 3 and 22 of proc_pid_stat(5).
+    if matches!(fields.next(), Some("Z" | "X")) {
+        return Ok(None);
+    }
+    let ticks = fields.nth(18).and_then(|field| field.parse().ok());
+    ticks.map(Some).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("/proc/{pid}/stat is not understood"),
+        )
+    })
+}
+
 /// Asks the process to end, by SIGTERM.
 pub fn terminate(pid: u32) -> io::Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);

@@ -68,8 +68,9 @@ pub enum Audience {
     Host {
         /// The node.
         node: NodeName,
-        /// The container's id.
-        container: String,
+        /// The container's id, where it is known at resume.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
     },
 }
 

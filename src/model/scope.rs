@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a publication lives as long as.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -31,6 +31,45 @@ pub enum Scope {
         /// The highest generation of its grant.
         generation: Generation,
     },
+    /// One container that came by a door without a CRI. Container ids repeat, so its
+    /// birth is a part of its name.
+    Container {
+        /// The door.
+        door: Door,
+        /// The OCI runtime's root, or the bundle where that is not known.
+        runtime: RuntimeId,
+        /// The container's id there.
+        container: String,
+        /// By what it is told from others of this id: the process that made it with its
+        /// start time, or the bundle's inode.
+        birth: String,
+    },
+}
+
+/// How a container comes to its volumes where there is no NRI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Door {
+    /// An OCI hook mounts them while the container is created.
+    Hook,
+    /// What stands in the OCI runtime's place writes them into config.json.
+    Runtime,
+    /// `bundle inject` has written them into config.json.
+    Bundle,
+    /// They are mounted into a container that runs.
+    Bind,
+}
+
+impl Door {
+    /// Its name, as records and people have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hook => "hook",
+            Self::Runtime => "runtime",
+            Self::Bundle => "bundle",
+            Self::Bind => "bind",
+        }
+    }
 }
 
 /// The name of a scope's directory: 16 hex digits of sha256(scope).
@@ -38,47 +77,70 @@ pub enum Scope {
 pub struct ScopeKey(String);
 
 impl Scope {
-    /// The sandbox it is in.
-    pub fn sandbox(&self) -> &str {
+    /// The sandbox it is in; none: no pod holds it.
+    pub fn sandbox(&self) -> Option<&str> {
         match self {
-            Self::Sandbox { sandbox, .. } | Self::Member { sandbox, .. } => sandbox,
+            Self::Sandbox { sandbox, .. } | Self::Member { sandbox, .. } => Some(sandbox),
+            Self::Container { .. } => None,
+        }
+    }
+
+    /// What is told apart by one name on a node: the sandbox, or the container that no
+    /// pod holds. No sandbox id has a space in it.
+    pub fn home(&self) -> Cow<'_, str> {
+        match self {
+            Self::Sandbox { sandbox, .. } | Self::Member { sandbox, .. } => sandbox.into(),
+            Self::Container { .. } => format!("container {}", self.key().as_str()).into(),
         }
     }
 
     /// The runtime it is in.
     pub fn runtime(&self) -> &RuntimeId {
         match self {
-            Self::Sandbox { runtime, .. } | Self::Member { runtime, .. } => runtime,
+            Self::Sandbox { runtime, .. }
+            | Self::Member { runtime, .. }
+            | Self::Container { runtime, .. } => runtime,
         }
     }
 
-    /// Whether it lives as long as the whole sandbox.
-    pub fn is_whole_sandbox(&self) -> bool {
-        matches!(self, Self::Sandbox { .. })
+    /// Whether it lives as long as its members, and not by itself.
+    pub fn has_members(&self) -> bool {
+        matches!(self, Self::Member { .. })
     }
 
     /// The name of its directory.
     pub fn key(&self) -> ScopeKey {
         let mut hash = Sha256::new();
         // The parts are NUL-separated: none of them can hold one.
-        for part in [
-            match self {
-                Self::Sandbox { .. } => "sandbox",
-                Self::Member { .. } => "member",
-            },
-            self.runtime().as_str(),
-            self.sandbox(),
-        ] {
-            hash.update(part);
-            hash.update([0]);
-        }
-        if let Self::Member {
-            actor, generation, ..
-        } = self
-        {
-            hash.update(actor.as_str());
-            hash.update([0]);
-            hash.update(generation.0.to_be_bytes());
+        let mut parts = |parts: &[&str]| {
+            for part in parts {
+                hash.update(part);
+                hash.update([0]);
+            }
+        };
+        match self {
+            Self::Sandbox { runtime, sandbox } => parts(&["sandbox", runtime.as_str(), sandbox]),
+            Self::Member {
+                runtime,
+                sandbox,
+                actor,
+                generation,
+            } => {
+                parts(&["member", runtime.as_str(), sandbox, actor.as_str()]);
+                hash.update(generation.0.to_be_bytes());
+            }
+            Self::Container {
+                door,
+                runtime,
+                container,
+                birth,
+            } => parts(&[
+                "container",
+                door.as_str(),
+                runtime.as_str(),
+                container,
+                birth,
+            ]),
         }
         ScopeKey(hex::encode(&hash.finalize()[..8]))
     }
@@ -97,6 +159,9 @@ impl fmt::Display for Scope {
                 f,
                 "actor {actor} at generation {generation} in sandbox {sandbox}"
             ),
+            Self::Container {
+                runtime, container, ..
+            } => write!(f, "container {container} of {runtime}"),
         }
     }
 }
@@ -125,6 +190,12 @@ mod tests {
             runtime: runtime(name),
             sandbox: "s1".into(),
         };
+        let host = |door, name: &str, container: &str, birth: &str| Scope::Container {
+            door,
+            runtime: runtime(name),
+            container: container.into(),
+            birth: birth.into(),
+        };
         let keys = [
             whole("cri:/a").key(),
             whole("cri:/b").key(),
@@ -132,6 +203,11 @@ mod tests {
             member("s1", "a", 2).key(),
             member("s1", "b", 1).key(),
             member("s2", "a", 1).key(),
+            host(Door::Hook, "oci:/r", "c1", "p1").key(),
+            host(Door::Runtime, "oci:/r", "c1", "p1").key(),
+            host(Door::Hook, "oci:/s", "c1", "p1").key(),
+            host(Door::Hook, "oci:/r", "c2", "p1").key(),
+            host(Door::Hook, "oci:/r", "c1", "p2").key(),
         ];
         let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());

@@ -160,7 +160,7 @@ impl Agent {
         for publication in &record.publications {
             let used = index
                 .sandboxes
-                .entry(publication.scope.sandbox().to_owned())
+                .entry(publication.scope.home().into_owned())
                 .or_default();
             used.volumes.insert(hash.clone());
             // What happened before this start is not known: no alarm for it.
@@ -483,8 +483,9 @@ impl Agent {
         let sandbox = sandbox.to_owned();
         tokio::spawn(async move {
             for volume in volumes {
-                let over =
-                    |p: &super::Publication| (p.scope.sandbox() == sandbox).then(|| why.to_owned());
+                let over = |p: &super::Publication| {
+                    (p.scope.sandbox() == Some(&sandbox)).then(|| why.to_owned())
+                };
                 volume.end(over).await;
             }
         });

@@ -28,7 +28,7 @@ impl Agent {
         for volume in self.volumes_of(&sandbox.id) {
             let state = volume.state.lock().await;
             let others = state.record.publications.iter().filter(|p| {
-                p.scope.sandbox() == sandbox.id && p.scope != admitted.scope && p.ending.is_none()
+                p.scope.home() == sandbox.id && p.scope != admitted.scope && p.ending.is_none()
             });
             beside += others.count();
         }

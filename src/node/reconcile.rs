@@ -100,6 +100,10 @@ impl Reconciler {
         };
         for publication in publications {
             let scope = &publication.scope;
+            if scope.sandbox().is_none() {
+                // No CRI knows it.
+                continue;
+            }
             if scope.runtime() != &self.runtime {
                 let why = format!("it is of the runtime {}", scope.runtime());
                 verdicts.uncertain.insert(scope.clone(), why);
@@ -136,7 +140,7 @@ impl Reconciler {
         now: Instant,
         verdicts: &mut Verdicts,
     ) {
-        if publication.scope.is_whole_sandbox() {
+        if !publication.scope.has_members() {
             return;
         }
         for member in &publication.members {
@@ -168,7 +172,7 @@ fn may_be_made(publication: &Publication, today: Timestamp) -> bool {
 
 /// Why the listing shows no living sandbox for this scope.
 fn absence(scope: &Scope, listing: &Listing) -> Option<&'static str> {
-    let sandbox = scope.sandbox();
+    let sandbox = scope.sandbox()?;
     match listing.sandboxes.get(sandbox) {
         Some(found) if found.ready => None,
         Some(_) if listing.runs_in(sandbox) => None,

@@ -64,6 +64,22 @@ impl agent_server::Agent for AgentService {
         Ok(Response::new(CheckContainerResponse {}))
     }
 
+    async fn give_container(
+        &self,
+        request: Request<api::GiveContainerRequest>,
+    ) -> Result<Response<api::GiveContainerResponse>, Status> {
+        let given = self.agent.give_container(request.into_inner()).await;
+        given.map(Response::new).map_err(|e| status_of(&e))
+    }
+
+    async fn release_container(
+        &self,
+        request: Request<api::ReleaseContainerRequest>,
+    ) -> Result<Response<api::ReleaseContainerResponse>, Status> {
+        let released = self.agent.release_container(request.into_inner()).await;
+        released.map(Response::new).map_err(|e| status_of(&e))
+    }
+
     async fn set_draining(
         &self,
         request: Request<api::SetDrainingRequest>,

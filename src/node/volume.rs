@@ -284,7 +284,7 @@ impl Volume {
             }),
         }
         state.memberless.remove(want.scope);
-        if want.member.is_none() && !want.scope.is_whole_sandbox() {
+        if want.member.is_none() && want.scope.has_members() {
             state.memberless.insert(want.scope.clone(), Instant::now());
         }
         if next != state.record {
@@ -357,7 +357,7 @@ impl Volume {
             publication.members.retain(|m| !gone(&scope, m));
             if publication.members.len() < before
                 && publication.members.is_empty()
-                && !scope.is_whole_sandbox()
+                && scope.has_members()
             {
                 memberless.push(scope);
             }
@@ -426,7 +426,7 @@ impl Volume {
             record, memberless, ..
         } = &mut *state;
         for publication in &record.publications {
-            if !publication.scope.is_whole_sandbox() && publication.members.is_empty() {
+            if publication.scope.has_members() && publication.members.is_empty() {
                 memberless.insert(publication.scope.clone(), Instant::now());
             }
         }

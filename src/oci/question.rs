@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the node agent is to be asked about a container that is to be made. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ContainerSpec, spec::CONTAINER_NAME};
 use crate::{
     api::annotation,
     delivery::{self, Spec},
     error::{Error, Result},
+    model::Grant,
 };
 
 /// containerd's CRI annotates every container so.
@@ -19,20 +20,30 @@ const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
 /// A container that needs volumes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Question {
-    /// The sandbox id.
-    pub sandbox: String,
-    /// The pod's name.
-    pub pod: String,
-    /// The pod's namespace.
-    pub namespace: String,
+    /// The pod that holds it; none: no pod does.
+    pub pod: Option<Pod>,
     /// The container's id.
     pub id: String,
-    /// The container's name in the pod.
+    /// The container's name in the pod, or in the template.
     pub name: String,
+    /// Why the spec has nothing at a place of the grant; none: it has something at
+    /// every one.
+    pub missing: Option<String>,
     /// Our annotations, of the pod or of the container.
     pub annotations: BTreeMap<String, String>,
     /// Its mounts and devices.
     pub spec: Spec,
+}
+
+/// A pod of a CRI runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// The sandbox id.
+    pub sandbox: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's namespace.
+    pub namespace: String,
 }
 
 /// What is to be asked about the container with this id. None: nothing, it needs
@@ -52,31 +63,67 @@ pub fn question(id: &str, container: ContainerSpec) -> Result<Option<Question>> 
     if is(CONTAINER_TYPE, "sandbox") && is(SANDBOX_ID, id) {
         return Ok(None);
     }
-    let of = |key: &str| {
-        all.get(key).cloned().ok_or_else(|| {
-            Error::invalid(format!(
-                "the container has actor-volumes.dev annotations and no {key}: only containers of pods, made by containerd's CRI, have volumes"
-            ))
-        })
-    };
-    let name = of(CONTAINER_NAME)?;
+    let pod = pod(&all)?;
     // Both are Some: there are annotations of ours.
-    let Some(presented) = annotation::read(&ours)? else {
+    let (Some(raw), Some(presented)) = (annotation::find(&ours)?, annotation::read(&ours)?) else {
         return Ok(None);
+    };
+    let name = match (all.get(CONTAINER_NAME), &pod) {
+        (Some(name), _) => name.clone(),
+        (None, Some(_)) => return Err(untold(CONTAINER_NAME)),
+        (None, None) => name_in_template(&presented.grant, raw.container())?,
     };
     if delivery::volumes_for(&presented.grant, &name).is_empty() {
         return Ok(None);
     }
-    delivery::check_present(&presented.grant, &name, &container.spec)?;
+    let missing = delivery::check_present(&presented.grant, &name, &container.spec).err();
     Ok(Some(Question {
-        sandbox: of(SANDBOX_ID)?,
-        pod: of(SANDBOX_NAME)?,
-        namespace: of(SANDBOX_NAMESPACE)?,
+        pod,
         id: id.to_owned(),
         name,
+        missing: missing.map(|e| e.full_message()),
         annotations: ours,
         spec: container.spec,
     }))
+}
+
+fn pod(all: &BTreeMap<String, String>) -> Result<Option<Pod>> {
+    let of = |key: &str| all.get(key).cloned().ok_or_else(|| untold(key));
+    if !all.contains_key(SANDBOX_ID) && !all.contains_key(CONTAINER_TYPE) {
+        return Ok(None);
+    }
+    Ok(Some(Pod {
+        sandbox: of(SANDBOX_ID)?,
+        name: of(SANDBOX_NAME)?,
+        namespace: of(SANDBOX_NAMESPACE)?,
+    }))
+}
+
+fn untold(key: &str) -> Error {
+    Error::invalid(format!(
+        "the container is of a pod and has no annotation {key}: use a runtime that gives it, as containerd's CRI does"
+    ))
+}
+
+/// Which container of the template it is: what the annotation says, or the only one
+/// that the grant names.
+fn name_in_template(grant: &Grant, told: Option<&str>) -> Result<String> {
+    if let Some(told) = told {
+        return Ok(told.to_owned());
+    }
+    let of_mounts = grant.mounts.iter().filter_map(|m| m.container.as_ref());
+    let of_devices = grant.devices.iter().filter_map(|d| d.container.as_ref());
+    let names: BTreeSet<&str> = of_mounts.chain(of_devices).map(|n| n.as_str()).collect();
+    let mut each = names.iter();
+    match (each.next(), each.next()) {
+        (None, _) => Ok(String::new()),
+        (Some(only), None) => Ok((*only).to_owned()),
+        (Some(_), Some(_)) => Err(Error::invalid(format!(
+            "the grant has volumes for the containers {}, and it is not told which of them this is: say it by the annotation {}",
+            names.into_iter().collect::<Vec<_>>().join(", "),
+            annotation::CONTAINER
+        ))),
+    }
 }
 
 #[cfg(test)]
@@ -114,16 +161,50 @@ mod tests {
     fn a_container_with_a_mount_at_the_place_is_asked_about() {
         let asked = question("c1", container("agent", &["/proc", "/my-data"]));
         let asked = asked.unwrap().unwrap();
-        assert_eq!((asked.sandbox.as_str(), asked.id.as_str()), ("s1", "c1"));
+        let pod = asked.pod.unwrap();
+        assert_eq!((pod.sandbox.as_str(), asked.id.as_str()), ("s1", "c1"));
+        assert_eq!(asked.missing, None);
         assert_eq!(asked.annotations.len(), 2, "ours alone");
     }
 
     #[test]
-    fn one_without_a_mount_at_the_place_is_refused_without_asking() {
-        let refused = question("c1", container("agent", &["/proc"]))
-            .err()
-            .unwrap();
-        assert!(refused.to_string().contains("was not given"), "{refused}");
+    fn one_without_a_mount_at_the_place_is_told_so() {
+        let asked = question("c1", container("agent", &["/proc"])).unwrap();
+        let missing = asked.unwrap().missing.unwrap();
+        assert!(missing.contains("was not given"), "{missing}");
+    }
+
+    #[test]
+    fn a_container_that_no_pod_holds_is_the_only_one_of_the_template_or_says_which() {
+        let bare = |attachments: &str, told: Option<&str>| {
+            let mut bare = container("agent", &[]);
+            for key in [
+                CONTAINER_TYPE,
+                CONTAINER_NAME,
+                SANDBOX_ID,
+                SANDBOX_NAME,
+                SANDBOX_NAMESPACE,
+            ] {
+                bare.annotations.remove(key);
+            }
+            let ours = &mut bare.annotations;
+            ours.insert(annotation::ATTACHMENTS.into(), attachments.into());
+            ours.extend(told.map(|t| (annotation::CONTAINER.to_owned(), t.to_owned())));
+            question("c1", bare)
+        };
+        let asked = bare(ATTACHMENTS, None).unwrap().unwrap();
+        assert!(asked.pod.is_none() && asked.missing.is_some());
+        assert_eq!(asked.name, "agent");
+        assert!(bare(ATTACHMENTS, Some("other")).unwrap().is_none());
+        let two = ATTACHMENTS.replace(
+            r#""mounts":["#,
+            r#""mounts":[{"container":"two","volume":"vol1","mountPath":"/b"},"#,
+        );
+        let refused = bare(&two, None).err().unwrap().to_string();
+        assert!(refused.contains("agent, two"), "{refused}");
+        assert_eq!(bare(&two, Some("two")).unwrap().unwrap().name, "two");
+        let every = ATTACHMENTS.replace(r#""container":"agent","#, "");
+        assert_eq!(bare(&every, None).unwrap().unwrap().name, "");
     }
 
     #[test]
@@ -136,7 +217,7 @@ mod tests {
         *kind = "sandbox".into();
         assert!(question("s1", pause.clone()).unwrap().is_none());
         // Only the sandbox itself is one.
-        assert!(question("c1", pause).is_err());
+        assert!(question("c1", pause).unwrap().unwrap().missing.is_some());
     }
 
     #[test]

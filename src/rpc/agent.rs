@@ -33,6 +33,43 @@ pub async fn check_container(
     in_time(socket, within, asking).await
 }
 
+/// Asks the node agent at this socket for what the container must have. All of it is
+/// over within this time.
+pub async fn give_container(
+    socket: &Path,
+    within: Duration,
+    asked: api::GiveContainerRequest,
+) -> Result<api::GiveContainerResponse> {
+    let asking = async {
+        let channel = transport::connect(socket, within).await?;
+        let mut request = Request::new(asked);
+        request.set_timeout(within + GRACE);
+        let answer = Inner::new(channel).give_container(request).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| error_of(&status))
+    };
+    in_time(socket, within, asking).await
+}
+
+/// Tells the node agent at this socket that the container is over, or was never made.
+pub async fn release_container(
+    socket: &Path,
+    within: Duration,
+    asked: api::ReleaseContainerRequest,
+) -> Result<api::ReleaseContainerResponse> {
+    let asking = async {
+        let channel = transport::connect(socket, within).await?;
+        let mut request = Request::new(asked);
+        request.set_timeout(within + GRACE);
+        let answer = Inner::new(channel).release_container(request).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| error_of(&status))
+    };
+    in_time(socket, within, asking).await
+}
+
 /// How things stand with the node agent at this socket.
 pub async fn agent_status(socket: &Path, within: Duration) -> Result<api::AgentStatus> {
     let asking = async {

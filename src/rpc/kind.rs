@@ -52,7 +52,7 @@ mod tests {
             }
         }
         assert_eq!(kinds[&Kind::Frees], 4);
-        assert_eq!(kinds[&Kind::Asks], 3);
+        assert_eq!(kinds[&Kind::Asks], 5);
         assert_eq!((kinds[&Kind::Watches], kinds[&Kind::Line]), (1, 1));
         assert_eq!(kind_of("/csi.v1.Node/NodeStageVolume"), Kind::Other);
     }

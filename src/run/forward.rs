@@ -10,7 +10,9 @@ use tonic::{Request, Response, Status};
 use crate::{
     proto::api::{
         AgentStatus, CheckContainerRequest, CheckContainerResponse, DrainStatus,
-        GetAgentStatusRequest, SetDrainingRequest, agent_client::AgentClient, agent_server,
+        GetAgentStatusRequest, GiveContainerRequest, GiveContainerResponse,
+        ReleaseContainerRequest, ReleaseContainerResponse, SetDrainingRequest,
+        agent_client::AgentClient, agent_server,
     },
     rpc::status_of,
     transport::{self, Channel},
@@ -48,6 +50,22 @@ impl agent_server::Agent for Forward {
     ) -> Result<Response<CheckContainerResponse>, Status> {
         let mut agent = self.agent().await?;
         agent.check_container(handed_on(request)).await
+    }
+
+    async fn give_container(
+        &self,
+        request: Request<GiveContainerRequest>,
+    ) -> Result<Response<GiveContainerResponse>, Status> {
+        let mut agent = self.agent().await?;
+        agent.give_container(handed_on(request)).await
+    }
+
+    async fn release_container(
+        &self,
+        request: Request<ReleaseContainerRequest>,
+    ) -> Result<Response<ReleaseContainerResponse>, Status> {
+        let mut agent = self.agent().await?;
+        agent.release_container(handed_on(request)).await
     }
 
     async fn get_agent_status(

@@ -14,14 +14,12 @@ use std::{
     process::{Command as Process, ExitCode},
 };
 
-use super::{Threads, runtime};
+use super::door::{self, Container};
 use crate::{
     cli::Runtime,
     config::{self, GuardSettings},
     error::{Error, Result},
-    oci::{self, Command, Making, Question},
-    proto::api::{CheckContainerRequest, SpecDevice, SpecMount},
-    rpc,
+    oci::{self, Command, Making},
 };
 
 /// Under this name the program is the guard. containerd's BinaryName takes no
@@ -113,57 +111,15 @@ fn check(making: &Making, settings: &GuardSettings) -> Result<(), Refused> {
     let Some(asked) = oci::question(id, spec).map_err(refused)? else {
         return Ok(());
     };
-    let request = request(asked).map_err(refused)?;
-    runtime(Threads::One)
-        .and_then(|runtime| {
-            runtime.block_on(rpc::check_container(
-                socket_of(settings),
-                settings.deadline,
-                request,
-            ))
-        })
-        .map_err(refused)
-}
-
-/// A daemon of an older version, which may still run, has one socket for everything.
-fn socket_of(settings: &GuardSettings) -> &Path {
-    match &settings.older_socket {
-        Some(older) if !settings.socket.exists() && older.exists() => older,
-        _ => &settings.socket,
+    if let Some(missing) = &asked.missing {
+        return Err(refused(Error::unavailable(missing.clone())));
     }
-}
-
-fn request(asked: Question) -> Result<CheckContainerRequest> {
-    let mount = |m: crate::delivery::SpecMount| {
-        let source = m.source.into_os_string().into_string();
-        Ok(SpecMount {
-            source: source.map_err(|_| Error::invalid("a mount's source is not UTF-8"))?,
-            destination: m.destination,
-            r#type: m.kind,
-            options: m.options,
-        })
+    let bundle = door::absolute(&making.bundle).map_err(refused)?;
+    let container = Container {
+        root: None,
+        bundle: &bundle,
     };
-    let device = |d: crate::delivery::SpecDevice| SpecDevice {
-        path: d.path,
-        r#type: d.kind,
-        major: d.major,
-        minor: d.minor,
-    };
-    Ok(CheckContainerRequest {
-        sandbox_id: asked.sandbox,
-        pod_name: asked.pod,
-        pod_namespace: asked.namespace,
-        container_id: asked.id,
-        container_name: asked.name,
-        annotations: asked.annotations.into_iter().collect(),
-        mounts: asked
-            .spec
-            .mounts
-            .into_iter()
-            .map(mount)
-            .collect::<Result<_>>()?,
-        devices: asked.spec.devices.into_iter().map(device).collect(),
-    })
+    door::check(settings, &container, asked).map_err(refused)
 }
 
 /// Becomes the real runtime. What it gives is why it did not.

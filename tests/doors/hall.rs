@@ -10,7 +10,8 @@ use std::{
 use actor_volumes::{
     proto::api::{
         AgentStatus, CheckContainerRequest, CheckContainerResponse, DrainStatus,
-        GetAgentStatusRequest, SetDrainingRequest,
+        GetAgentStatusRequest, GiveContainerRequest, GiveContainerResponse,
+        ReleaseContainerRequest, ReleaseContainerResponse, SetDrainingRequest,
         agent_client::AgentClient,
         agent_server::{Agent, AgentServer},
     },
@@ -92,6 +93,20 @@ impl Agent for Service {
             _ => {}
         }
         Ok(Response::new(CheckContainerResponse {}))
+    }
+
+    async fn give_container(
+        &self,
+        _: Request<GiveContainerRequest>,
+    ) -> Result<Response<GiveContainerResponse>, Status> {
+        Ok(Response::new(GiveContainerResponse::default()))
+    }
+
+    async fn release_container(
+        &self,
+        _: Request<ReleaseContainerRequest>,
+    ) -> Result<Response<ReleaseContainerResponse>, Status> {
+        Ok(Response::new(ReleaseContainerResponse::default()))
     }
 
     async fn get_agent_status(

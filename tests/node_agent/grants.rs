@@ -124,7 +124,7 @@ async fn a_signed_grant_counts_only_for_whom_it_is() {
     let mut host = for_strangers(&node, 1);
     host.audience = Audience::Host {
         node: host.node.clone(),
-        container: "pod-s1".into(),
+        container: Some("pod-s1".into()),
     };
     let mut own = other_pod.clone();
     own.audience = Audience::Pod {

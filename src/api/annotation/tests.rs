@@ -237,7 +237,7 @@ fn who_it_is_for_and_until_when_is_read_and_written_the_same() {
     let mut one = grant();
     one.audience = Audience::Host {
         node: one.node.clone(),
-        container: "c-1".into(),
+        container: Some("c-1".into()),
     };
     one.not_after = Some("2030-01-31T12:00:00Z".parse().unwrap());
     let one = one.with_contexts();
@@ -251,11 +251,15 @@ fn who_it_is_for_and_until_when_is_read_and_written_the_same() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(read(&written).unwrap().unwrap().grant, one);
+    let any = with_attachments(&text.replacen(",\"container\":\"c-1\"", "", 1));
+    let any = read(&any).unwrap().unwrap().grant.audience;
+    let node = one.node.clone();
+    let container = None;
+    assert_eq!(any, Audience::Host { node, container });
     for (from, to, word) in [
         ("\"c-1\"", "\"\"", "audience.container"),
         ("\"c-1\"", "\"../c\"", "audience.container"),
         ("\"c-1\"", "\"c\",\"namespace\":\"n\"", "nothing else"),
-        (",\"container\":\"c-1\"", "", "nothing else"),
         (
             "\"kind\":\"host\",\"node\":\"node-a\"",
             "\"kind\":\"host\",\"node\":\"node-b\"",

@@ -262,7 +262,7 @@ fn each_broken_rule_is_found_and_named() {
             |g| {
                 g.audience = Audience::Host {
                     node: g.node.clone(),
-                    container: "/c".into(),
+                    container: Some("/c".into()),
                 }
             },
             "audience.container",
@@ -352,7 +352,7 @@ fn a_grant_counts_only_on_its_node_and_for_its_pod() {
     refused(&grant, "node-a", &pod, "\"pod-2\"");
     grant.audience = Audience::Host {
         node: node.clone(),
-        container: "pod-1".into(),
+        container: Some("pod-1".into()),
     };
     refused(&grant, "node-a", &pod, "host");
 }

@@ -169,7 +169,7 @@ impl WireAudience {
                 "host",
                 Self {
                     node: Some(node),
-                    container: Some(container),
+                    container,
                     namespace: None,
                     pod: None,
                     ..
@@ -179,7 +179,7 @@ impl WireAudience {
                 "audience of kind pod has a namespace, maybe a pod, and nothing else",
             )),
             ("host", _) => Err(Error::invalid(
-                "audience of kind host has a node, a container, and nothing else",
+                "audience of kind host has a node, maybe a container, and nothing else",
             )),
             (other, _) => Err(Error::invalid(format!(
                 "audience.kind {other:?} is not known: it must be pod or host"

@@ -35,6 +35,12 @@ pub struct Resume {
     /// The namespace of the pod; the actor's unless given.
     #[arg(long, value_name = "NAME")]
     pod_namespace: Option<DnsLabel>,
+    /// For a container that no pod holds: of plain runc, Podman, nerdctl and the like.
+    #[arg(long, conflicts_with_all = ["pod", "pod_namespace"])]
+    host: bool,
+    /// The id of the only container that may use the volumes, as its OCI runtime has it.
+    #[arg(long, value_name = "ID", requires = "host")]
+    host_container: Option<String>,
     /// When a pod may begin to use the volumes at the latest, such as
     /// 2030-01-31T12:00:00Z. What has begun goes on, restarts of its containers included.
     #[arg(long, value_name = "TIME")]
@@ -81,6 +87,8 @@ impl Resume {
             not_after: self.not_after.map(|t| t.to_string()).unwrap_or_default(),
             with_contexts: self.with_contexts,
             timeout_ms: self.timeout.as_ms(),
+            host: self.host,
+            host_container: self.host_container.unwrap_or_default(),
             request_id: self.request.request_id,
             volumes: by_name(self.volume),
         };

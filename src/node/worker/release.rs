@@ -274,8 +274,13 @@ impl Traces {
 /// only where the scope ends with it.
 fn containers(publication: &Publication, is_block: bool) -> Vec<String> {
     let scope = &publication.scope;
-    let sandbox = (!is_block || scope.is_whole_sandbox()).then(|| scope.sandbox().to_owned());
-    publication.members.iter().cloned().chain(sandbox).collect()
+    let whole = match scope {
+        Scope::Container { container, .. } => Some(container.as_str()),
+        _ if is_block && scope.has_members() => None,
+        _ => scope.sandbox(),
+    };
+    let whole = whole.map(str::to_owned);
+    publication.members.iter().cloned().chain(whole).collect()
 }
 
 async fn remove_empty(path: PathBuf) -> Result<()> {
