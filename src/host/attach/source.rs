@@ -46,7 +46,7 @@ impl<'w> Source<'w> {
                     "this kernel cannot mount a volume into a container: {call} is missing (Linux {since} has it)"
                 )),
                 Some(Errno::PERM) => Error::denied(format!(
-                    "cannot copy the mount {shown}: {call} needs CAP_SYS_ADMIN on the host; a rootless runtime cannot do it"
+                    "cannot copy the mount {shown}: {call} needs CAP_SYS_ADMIN on the host; a rootless runtime cannot be served"
                 )),
                 _ => {
                     Error::internal(format!("cannot copy the mount {shown}: {call}")).with_source(e)
