@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The composition root: the only place that knows all rooms.
 
+mod bundle;
 mod control;
 mod doctor;
 mod door;
@@ -9,6 +10,7 @@ mod gates;
 mod guard;
 mod helped;
 mod helper;
+mod injection;
 mod key;
 mod launched;
 mod node;
@@ -16,9 +18,11 @@ mod own;
 mod parts;
 mod ports;
 mod privileges;
+mod real;
 mod serve;
 mod store;
 mod supervise;
+mod wrapper;
 
 use std::process::ExitCode;
 
@@ -118,6 +122,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Key(command) => key::run(&command)?,
         Command::Store(command) => store::run(&command)?,
         Command::Runtime(options) => return Ok(guard::guard(&guard::Place::of(options))),
+        Command::Bundle(command) => bundle::run(&command)?,
         Command::Helper(cli::Helper {
             verb: Some(cli::Deed::Deed { mount_root }),
             ..
