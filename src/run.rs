@@ -2,6 +2,7 @@
 //! The composition root: the only place that knows all rooms.
 
 mod bind;
+mod bundle;
 mod control;
 mod doctor;
 mod door;
@@ -11,6 +12,7 @@ mod guard;
 mod helped;
 mod helper;
 mod hook;
+mod injection;
 mod key;
 mod launched;
 mod mounter;
@@ -19,9 +21,11 @@ mod own;
 mod parts;
 mod ports;
 mod privileges;
+mod real;
 mod serve;
 mod store;
 mod supervise;
+mod wrapper;
 
 use std::process::ExitCode;
 
@@ -129,6 +133,7 @@ fn dispatch(cli: Cli, told: Option<hook::Told>) -> Result<ExitCode> {
         Command::Mounter => return mounter::mounter(),
         Command::Bind(options) => bind::bind(&options)?,
         Command::Unbind(options) => bind::unbind(&options)?,
+        Command::Bundle(command) => bundle::run(&command)?,
         Command::Helper(cli::Helper {
             verb: Some(cli::Deed::Deed { mount_root }),
             ..

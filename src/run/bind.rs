@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     door::{self, Container, Way},
-    guard, hook, mounter,
+    hook, mounter, real,
 };
 use crate::{
     api::annotation,
@@ -142,8 +142,8 @@ impl Running {
             },
             _ => {
                 let program = match &at.runtime {
-                    Some(named) => guard::find(named)?,
-                    None => guard::find(&settings.runtime)?,
+                    Some(named) => real::find(std::slice::from_ref(named))?,
+                    None => real::find(&settings.runtime.0)?,
                 };
                 told(&program, root.as_deref(), &at.id)?
             }
