@@ -313,7 +313,6 @@ mod tests {
             "key remove",
             "actor suspend a/b --timeout soon",
             "node fence",
-            "runtime -- state c1",
             "node --config /c ls",
             "helper --socket /s",
             "helper --socket /s --mount-root /m --config /c",
