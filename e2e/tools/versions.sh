@@ -30,3 +30,5 @@ kubelet=v1.36.0
 # Debian's runc is too old to map the owners of mounts.
 runc_1_5=v1.5.3
 csi_test=v5.6.0
+# Of the crate registry.
+youki=0.7.0
