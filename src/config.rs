@@ -128,10 +128,10 @@ pub enum OnBreach {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Runtime {
-    /// The NRI socket; its directory may appear later.
+    /// The NRI socket; its directory may appear later. Empty: this node has no NRI.
     pub nri_socket: PathBuf,
     /// The CRI socket: to list what there is, and to stop a sandbox where
-    /// `node.on_breach` says so.
+    /// `node.on_breach` says so. Empty: this node has no CRI.
     pub cri_socket: PathBuf,
     /// The plugin's name at the runtime.
     pub plugin_name: String,
@@ -290,6 +290,18 @@ impl Default for Log {
     }
 }
 
+impl Runtime {
+    /// The NRI socket, where there is NRI.
+    pub fn nri(&self) -> Option<&Path> {
+        Some(self.nri_socket.as_path()).filter(|p| !p.as_os_str().is_empty())
+    }
+
+    /// The CRI socket, where there is a CRI.
+    pub fn cri(&self) -> Option<&Path> {
+        Some(self.cri_socket.as_path()).filter(|p| !p.as_os_str().is_empty())
+    }
+}
+
 impl Driver {
     /// The socket of the Node service.
     pub fn socket(&self) -> Result<Option<PathBuf>> {
@@ -418,7 +430,8 @@ impl Config {
                 .as_ref()
                 .map(|dir| ("discovery.registration_dir", dir)),
         ) {
-            if !path.is_absolute() {
+            let none = key.starts_with("runtime.") && path.as_os_str().is_empty();
+            if !path.is_absolute() && !none {
                 return Err(Error::invalid(format!(
                     "{key} must be an absolute path, not {}",
                     path.display()

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A container runtime through the CRI: what it has, and the end of a sandbox.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{
     error::{Error, Kind, Result},
@@ -69,28 +73,37 @@ impl Listing {
 /// was restarted needs no care.
 #[derive(Debug, Clone)]
 pub struct Cri {
-    socket: PathBuf,
+    /// None: this node has no CRI.
+    socket: Option<PathBuf>,
     deadline: Duration,
 }
 
 impl Cri {
     /// Does not connect yet.
-    pub fn new(socket: PathBuf, deadline: Duration) -> Self {
+    pub fn new(socket: Option<PathBuf>, deadline: Duration) -> Self {
         Self { socket, deadline }
     }
 
-    /// The socket.
-    pub fn socket(&self) -> &std::path::Path {
-        &self.socket
+    /// The socket; none: this node has no CRI.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
+    fn name(&self) -> String {
+        let socket = self.socket.as_deref().unwrap_or(Path::new("none"));
+        socket.display().to_string()
     }
 
     /// How records name this runtime.
     pub fn runtime_id(&self) -> Result<RuntimeId> {
-        RuntimeId::new(format!("cri:{}", self.socket.display()))
+        RuntimeId::new(format!("cri:{}", self.name()))
     }
 
-    /// Lists sandboxes and containers.
+    /// Lists sandboxes and containers. Without a CRI there are none.
     pub async fn list(&self) -> Result<Listing> {
+        if self.socket.is_none() {
+            return Ok(Listing::default());
+        }
         self.within("list its sandboxes", self.list_now()).await
     }
 
@@ -149,7 +162,7 @@ impl Cri {
         let late = |_| {
             Error::deadline(format!(
                 "the runtime at {} did not {what} within {:?}",
-                self.socket.display(),
+                self.name(),
                 self.deadline
             ))
         };
@@ -159,7 +172,12 @@ impl Cri {
     }
 
     async fn client(&self) -> Result<RuntimeServiceClient<tonic::transport::Channel>> {
-        let channel = transport::connect(&self.socket, self.deadline).await?;
+        let socket = self.socket.as_ref().ok_or_else(|| {
+            Error::precondition(
+                "this node has no CRI: runtime.cri_socket of its configuration is empty",
+            )
+        })?;
+        let channel = transport::connect(socket, self.deadline).await?;
         Ok(RuntimeServiceClient::new(channel).max_decoding_message_size(MAX_LIST))
     }
 
@@ -219,7 +237,7 @@ impl Cri {
             Kind::from_code(status.code() as i32),
             format!(
                 "{rpc} of the runtime at {} failed: {}",
-                self.socket.display(),
+                self.name(),
                 status.message()
             ),
         )

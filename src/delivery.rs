@@ -21,6 +21,8 @@ use crate::{
 /// A bind mount that a container must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountNeed {
+    /// The volume's name in the template.
+    pub volume: String,
     /// The path inside the container.
     pub destination: String,
     /// The published path on the host.
@@ -103,6 +105,7 @@ pub fn needs(
             ));
         }
         let need = MountNeed {
+            volume: mount.volume.to_string(),
             destination: mount.mount_path.clone(),
             source: source(mount, shown)?,
             read_only: mount.read_only || volume.access_mode.is_read_only(),

@@ -8,6 +8,7 @@
 
 mod admit;
 mod agent;
+mod anchor;
 mod asked;
 mod breach;
 mod budget;
@@ -15,9 +16,10 @@ mod check;
 mod door;
 mod drain;
 mod expand;
+mod give;
+mod give_back;
 mod health;
 mod helper;
-mod host;
 mod idmap;
 mod join;
 mod layout;

@@ -136,6 +136,7 @@ pub fn check_shown(
         let volume = grant.volumes.iter().find(|v| v.name == mount.volume);
         let volume = volume.ok_or_else(|| missing(&mount.mount_path))?;
         mounts.push(MountNeed {
+            volume: mount.volume.to_string(),
             destination: mount.mount_path.clone(),
             source: at(volume, mount.sub_path.as_ref()),
             read_only: mount.read_only || volume.access_mode.is_read_only(),
@@ -257,6 +258,7 @@ mod tests {
 
     fn need(destination: &str, read_only: bool) -> MountNeed {
         MountNeed {
+            volume: "vol1".into(),
             destination: destination.into(),
             source: format!("/m{destination}").into(),
             read_only,

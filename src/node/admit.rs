@@ -111,6 +111,12 @@ pub(super) fn admit(
         return Ok(None);
     };
     let signed = check_signature(settings, keys, raw, &sandbox.namespace)?;
+    if raw.container().is_some() {
+        return Err(Error::invalid(format!(
+            "annotation {} is for containers that no pod holds: the runtime tells the names of a pod's",
+            annotation::CONTAINER
+        )));
+    }
     let presented = raw.read()?.grant;
     grant::check_presented(&presented, &settings.name, sandbox)?;
     let grant = if signed {
@@ -127,6 +133,30 @@ pub(super) fn admit(
         member_scope(runtime, &sandbox.id, &grant)
     };
     Ok(Some(Admitted { grant, scope }))
+}
+
+/// The same of a container that no pod holds. Nobody vouches for its namespace, so that
+/// no grant counts without a signature.
+pub(super) fn admit_on_host(
+    settings: &NodeSettings,
+    keys: &KeySet,
+    authority: &dyn Authority,
+    id: &str,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Grant> {
+    let raw = annotation::find(annotations)?
+        .ok_or_else(|| Error::invalid("the container has no actor-volumes.dev annotations"))?;
+    let signature = raw.signature().ok_or_else(|| {
+        Error::denied(format!(
+            "unsigned actor-volumes.dev annotations are not accepted of a container that no pod holds: give all annotations that `actor-volumes actor resume --host` printed, {} among them",
+            annotation::SIGNATURE
+        ))
+    })?;
+    keys.verify(raw.attachments(), signature)
+        .map_err(|e| e.context("the signature of the grant is refused"))?;
+    let presented = raw.read()?.grant;
+    grant::check_presented_by_host(&presented, &settings.name, id)?;
+    authority.current_signed(&presented)
 }
 
 /// The scope of a grant that a container carries itself.

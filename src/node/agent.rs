@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     VolumeRecord,
     admit::{self, Admitted},
+    anchor::Anchor,
     breach,
     budget::Budget,
     door::Door,
@@ -30,11 +31,11 @@ use super::{
     volume::{Shared, Volume, Want},
 };
 use crate::{
-    api::grant,
+    api::{annotation, grant},
     delivery::{self, Needs, Shown},
     error::{Error, Result},
     host::durable,
-    keys::TrustedKeys,
+    keys::{KeySet, TrustedKeys},
     model::{
         ContainerView, DnsLabel, GrantVolume, RuntimeId, SandboxView, Scope, VolumeKey, VolumeMode,
     },
@@ -79,6 +80,23 @@ struct SandboxUse {
     volumes: BTreeSet<String>,
     /// Whether a container of it got a mount.
     matched: bool,
+}
+
+/// Until when a creation may wait.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// The runtime holds its lock meanwhile: there is a budget.
+    InLock(Instant),
+    /// Nobody waits but who asks.
+    InPeace(Instant),
+}
+
+impl Wait {
+    fn until(self) -> Instant {
+        match self {
+            Self::InLock(until) | Self::InPeace(until) => until,
+        }
+    }
 }
 
 impl Agent {
@@ -139,6 +157,11 @@ impl Agent {
             uncertain: Mutex::default(),
         });
         for record in found.records {
+            // Its process was seen from here: so would others be.
+            let mut anchors = record.publications.iter().filter_map(|p| p.anchor.as_ref());
+            if anchors.any(Anchor::is_in_sight) {
+                agent.shared.proof.seen();
+            }
             agent.take_up(record);
         }
         agent.shared.metrics.draining(agent.is_draining());
@@ -158,10 +181,10 @@ impl Agent {
         let hash = record.key.hash();
         let mut index = self.index();
         for publication in &record.publications {
-            let used = index
-                .sandboxes
-                .entry(publication.scope.home().into_owned())
-                .or_default();
+            let Some(sandbox) = publication.scope.sandbox() else {
+                continue;
+            };
+            let used = index.sandboxes.entry(sandbox.to_owned()).or_default();
             used.volumes.insert(hash.clone());
             // What happened before this start is not known: no alarm for it.
             used.matched = true;
@@ -258,10 +281,29 @@ impl Agent {
         container: &ContainerView,
         until: Instant,
     ) -> Result<Needs> {
+        self.create(sandbox, container, Wait::InLock(until)).await
+    }
+
+    /// The same where the runtime holds no lock meanwhile.
+    pub(super) async fn container_created_in_peace(
+        &self,
+        sandbox: &SandboxView,
+        container: &ContainerView,
+        until: Instant,
+    ) -> Result<Needs> {
+        self.create(sandbox, container, Wait::InPeace(until)).await
+    }
+
+    async fn create(
+        &self,
+        sandbox: &SandboxView,
+        container: &ContainerView,
+        wait: Wait,
+    ) -> Result<Needs> {
         if !admit::asks(sandbox, Some(container)) {
             return Ok(Needs::default());
         }
-        let given = self.deliver(sandbox, container, until).await;
+        let given = self.deliver(sandbox, container, wait).await;
         self.shared.metrics.container(given.is_ok());
         given.map_err(|e| {
             let error = e.context(format!("actor-volumes: container {:?}", container.name));
@@ -274,8 +316,9 @@ impl Agent {
         &self,
         sandbox: &SandboxView,
         container: &ContainerView,
-        until: Instant,
+        wait: Wait,
     ) -> Result<Needs> {
+        let until = wait.until();
         let Some(admitted) = self.begun(sandbox, Some(container)).await? else {
             return Ok(Needs::default());
         };
@@ -290,7 +333,7 @@ impl Agent {
                 volumes.push((grant, volume));
             }
         }
-        let mut waited = self.wait(&admitted.scope, &volumes, until).await;
+        let mut waited = self.wait(&admitted.scope, &volumes, wait).await;
         if let Ok(published) = &mut waited
             && let Some(space) = &container.user_namespace
         {
@@ -325,8 +368,12 @@ impl Agent {
         &self,
         scope: &Scope,
         volumes: &[(&GrantVolume, Arc<Volume>)],
-        until: Instant,
+        wait: Wait,
     ) -> Result<BTreeMap<DnsLabel, Shown>> {
+        let until = match wait {
+            Wait::InLock(until) => until,
+            Wait::InPeace(until) => return self.join_all(scope, volumes, until).await,
+        };
         let start = Instant::now();
         let mut may_wait = true;
         for (_, volume) in volumes {
@@ -441,9 +488,27 @@ impl Agent {
                     || (grant.volume_mode == VolumeMode::Filesystem && mounts.all(|m| m.read_only)),
                 sub_paths,
                 member,
+                anchor: None,
             })
             .await?;
         Ok(volume)
+    }
+
+    pub(super) fn authority(&self) -> &dyn Authority {
+        &*self.authority
+    }
+
+    pub(super) fn trusted_keys(&self) -> Arc<KeySet> {
+        self.keys.set()
+    }
+
+    /// A key may have come a moment ago.
+    pub(super) async fn look_at_keys(&self, annotations: &BTreeMap<String, String>) {
+        let raw = annotation::find(annotations).ok().flatten();
+        let signature = raw.and_then(|raw| raw.signature());
+        if signature.is_some_and(|s| self.keys.set().lacks_the_key_of(s)) {
+            self.keys.look().await;
+        }
     }
 
     /// A container is gone: stopped, removed, or never made.

@@ -71,6 +71,70 @@ impl Agent {
         delivery::check_given(&needs, spec)
     }
 
+    /// The same of a container that no pod holds.
+    pub async fn check_container_on_host(
+        &self,
+        container: &ContainerView,
+        place: (Option<&Path>, Option<&Path>),
+        spec: &Spec,
+    ) -> Result<()> {
+        let checked = self.checked_on_host(container, place, spec).await;
+        self.shared.metrics.guard(checked.is_ok());
+        if let Err(error) = &checked {
+            tracing::warn!(?container, "the guard refuses: {}", error.full_message());
+        }
+        checked
+    }
+
+    async fn checked_on_host(
+        &self,
+        container: &ContainerView,
+        (root, bundle): (Option<&Path>, Option<&Path>),
+        spec: &Spec,
+    ) -> Result<()> {
+        let granted = self.granted_on_host(&container.id, &container.annotations);
+        let grant = granted.await?;
+        let mut published = BTreeMap::new();
+        for volume in delivery::volumes_for(&grant, &container.name) {
+            let shown = self
+                .given_on_host(volume, &container.id, root, bundle)
+                .await
+                .map_err(|e| e.context(format_args!("volume {}", volume.name)))?;
+            let flags = self.flags(volume);
+            published.insert(volume.name.clone(), Shown { flags, ..shown });
+        }
+        let needs = delivery::needs(&grant, &published, container)?;
+        delivery::check_given(&needs, spec)
+    }
+
+    async fn given_on_host(
+        &self,
+        volume: &GrantVolume,
+        id: &str,
+        root: Option<&Path>,
+        bundle: Option<&Path>,
+    ) -> Result<Shown> {
+        let Some(known) = self.known(&volume.key()) else {
+            return Err(not_given());
+        };
+        let is_it = |p: &&Publication| {
+            matches!(&p.scope, Scope::Container { container, .. } if container == id)
+                && p.anchor.as_ref().is_some_and(|a| a.is_at(root, bundle))
+        };
+        let found = {
+            let record = &known.state.lock().await.record;
+            let generation = volume.generation;
+            let current = generation > record.revoked && generation >= record.highest;
+            let mut live = record.publications.iter().filter(is_it);
+            let live = live.find(|p| p.is_live() && p.request.generation == generation);
+            live.filter(|_| current).cloned()
+        };
+        match found {
+            Some(publication) => known.shown_now(&publication).await,
+            None => Err(not_given()),
+        }
+    }
+
     /// What of the volume was given to the container, if it is there now.
     async fn given(
         &self,
@@ -95,7 +159,7 @@ impl Agent {
 
 fn not_given() -> Error {
     Error::unavailable(
-        "it was not given to this container: the NRI plugin was not asked, or answered too late; retry",
+        "it was not given to this container: who had to ask for it was not asked, or it was answered too late; retry",
     )
 }
 

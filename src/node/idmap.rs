@@ -46,15 +46,31 @@ impl Agent {
         until: Instant,
     ) -> Result<()> {
         let until = until.max(Instant::now() + WITHIN);
+        if volumes.is_empty() {
+            return Ok(());
+        }
+        let asks = self.runtime_maps_ids(asked.handler);
+        tokio::time::timeout_at(until.into(), asks)
+            .await
+            .unwrap_or_else(|_| Err(takes_long()))?;
+        self.maps_ids_of(asked.scope, asked.space, volumes, published, until)
+            .await
+    }
+
+    /// The same where the OCI runtime is known to be able to.
+    pub(super) async fn maps_ids_of(
+        &self,
+        scope: &Scope,
+        space: &str,
+        volumes: &[(&GrantVolume, Arc<Volume>)],
+        published: &mut BTreeMap<DnsLabel, Shown>,
+        until: Instant,
+    ) -> Result<()> {
+        let process = process(space)?;
         let looks = async {
-            if volumes.is_empty() {
-                return Ok(());
-            }
-            let process = process(asked.space)?;
-            self.runtime_maps_ids(asked.handler).await?;
             for (grant, volume) in volumes {
                 volume
-                    .can_map_ids(grant, asked.scope, process)
+                    .can_map_ids(grant, scope, process)
                     .await
                     .map_err(|e| {
                         e.context(format_args!(
@@ -67,11 +83,7 @@ impl Agent {
         };
         tokio::time::timeout_at(until.into(), looks)
             .await
-            .unwrap_or_else(|_| {
-                Err(Error::unavailable(
-                    "it takes long to find out whether the owners of the volume's files can be mapped: retry",
-                ))
-            })?;
+            .unwrap_or_else(|_| Err(takes_long()))?;
         for shown in published.values_mut() {
             shown.flags.id_mapped = true;
         }
@@ -97,6 +109,12 @@ impl Agent {
             "the container has a user namespace (hostUsers: false), and the container runtime, of {shown}, {why}, {INSTEAD}"
         )))
     }
+}
+
+fn takes_long() -> Error {
+    Error::unavailable(
+        "it takes long to find out whether the owners of the volume's files can be mapped: retry",
+    )
 }
 
 /// The process whose user namespace the runtime tells. No other path is believed.

@@ -125,8 +125,8 @@ impl Volume {
             if other.ending.is_none() || hold.is_some() {
                 let held_by = hold.map_or("it is in use there", |h| h.by.as_str());
                 return Err(Error::unavailable(format!(
-                    "volume {name} is still published for {} (pod {}): {held_by}; retry when it has ended",
-                    other.scope, other.pod
+                    "volume {name} is still published for {}: {held_by}; retry when it has ended",
+                    other.user()
                 )));
             }
         }

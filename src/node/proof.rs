@@ -45,7 +45,10 @@ struct Holding {
 impl Proof {
     /// `cri` tells whose processes must be in sight; `mount_root` where mounts must.
     pub fn new(cri: &Cri, mount_root: &Path) -> Self {
-        let sight = Arc::new(Sight::new(cri.socket().into(), mount_root.into()));
+        let sight = Arc::new(Sight::new(
+            cri.socket().map(Path::to_owned),
+            mount_root.into(),
+        ));
         let (seen, cri) = (Arc::clone(&sight), cri.clone());
         Self {
             sight,
@@ -87,6 +90,11 @@ impl Proof {
     pub async fn sight(&self) -> Result<()> {
         let sight = Arc::clone(&self.sight);
         look("the runtime's socket", move || sight.processes()).await?
+    }
+
+    /// A process of those that make containers was seen.
+    pub(super) fn seen(&self) {
+        self.sight.seen();
     }
 
     /// Whether what the driver mounts appears here and to the runtime: an error

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::anchor::Anchor;
 use crate::{
     error::{Error, Result},
     host::{device::Device, mountinfo::Identity},
@@ -180,6 +181,9 @@ pub struct Publication {
     pub listed: bool,
     /// Why the scope is over; none: it is not.
     pub ending: Option<String>,
+    /// Of a container that no pod holds: by what it is seen to live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Anchor>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -190,6 +194,14 @@ impl Publication {
     /// Whether it is done, wanted and of use.
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Done && self.ending.is_none() && self.corrupt.is_none()
+    }
+
+    /// Who uses it, for people.
+    pub fn user(&self) -> String {
+        match self.scope.sandbox() {
+            Some(_) => format!("pod {} ({})", self.pod, self.scope),
+            None => self.scope.to_string(),
+        }
     }
 
     /// Nothing is published any more, and it may be published anew.
@@ -348,6 +360,7 @@ pub(super) mod tests {
             asked_at: None,
             listed: false,
             ending: None,
+            anchor: None,
         }
     }
 

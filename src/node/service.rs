@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! actorvolumes.v1.Agent, on the daemon's unix socket.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
@@ -47,7 +47,7 @@ impl agent_server::Agent for AgentService {
             annotations: asked.annotations.into_iter().collect(),
             ..SandboxView::default()
         };
-        let container = ContainerView {
+        let mut container = ContainerView {
             id: asked.container_id,
             sandbox: sandbox.id.clone(),
             name: asked.container_name,
@@ -57,10 +57,20 @@ impl agent_server::Agent for AgentService {
             mounts: asked.mounts.into_iter().map(spec_mount).collect(),
             devices: asked.devices.into_iter().map(spec_device).collect(),
         };
-        self.agent
-            .check_container(&sandbox, &container, &spec)
-            .await
-            .map_err(|e| status_of(&e))?;
+        let checked = if sandbox.id.is_empty() {
+            container.annotations = sandbox.annotations;
+            let path = |text: String| (!text.is_empty()).then(|| PathBuf::from(text));
+            let (root, bundle) = (path(asked.runtime_root), path(asked.bundle));
+            let place = (root.as_deref(), bundle.as_deref());
+            self.agent
+                .check_container_on_host(&container, place, &spec)
+                .await
+        } else {
+            self.agent
+                .check_container(&sandbox, &container, &spec)
+                .await
+        };
+        checked.map_err(|e| status_of(&e))?;
         Ok(Response::new(CheckContainerResponse {}))
     }
 
@@ -119,7 +129,12 @@ impl AgentService {
         for answer in asked {
             drivers.extend(answer.await);
         }
-        let sight = agent.shared.proof.sight().await;
+        // Without a CRI the first container shows that its processes are in sight.
+        let nothing_yet = agent.shared.cri.socket().is_none() && held_volumes == 0;
+        let sight = match nothing_yet {
+            true => Ok(()),
+            false => agent.shared.proof.sight().await,
+        };
         AgentStatus {
             node: agent.settings.name.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),

@@ -36,7 +36,8 @@ pub(super) struct Maker {
 /// The proofs so far. Every look may block.
 #[derive(Debug)]
 pub(super) struct Sight {
-    runtime: PathBuf,
+    /// None: this node has no CRI.
+    runtime: Option<PathBuf>,
     mount_root: PathBuf,
     processes: AtomicBool,
     mounts: Mutex<HashMap<Option<Maker>, Instant>>,
@@ -44,7 +45,7 @@ pub(super) struct Sight {
 
 impl Sight {
     /// Of the runtime at this socket, and of mounts below the mount root.
-    pub(super) fn new(runtime: PathBuf, mount_root: PathBuf) -> Self {
+    pub(super) fn new(runtime: Option<PathBuf>, mount_root: PathBuf) -> Self {
         // The kernel shows paths without symbolic links.
         let mount_root = mount_root.canonicalize().unwrap_or(mount_root);
         Self {
@@ -59,10 +60,20 @@ impl Sight {
     /// process namespace of its own would see no holder, ever.
     pub(super) fn processes(&self) -> Result<()> {
         if !self.processes.load(Ordering::Relaxed) {
-            self.runtime_pid()?;
-            self.processes.store(true, Ordering::Relaxed);
+            let Some(runtime) = &self.runtime else {
+                return Err(Error::precondition(
+                    "it is not proven that the processes of containers are in sight, so no exit can be: no container has come by a hook, the wrapper or a bundle since the node agent was started in this process namespace",
+                ));
+            };
+            runtime_pid(runtime)?;
+            self.seen();
         }
         Ok(())
+    }
+
+    /// A process of those that make containers was seen.
+    pub(super) fn seen(&self) {
+        self.processes.store(true, Ordering::Relaxed);
     }
 
     /// Proves that what the driver mounts below the mount root appears here, and to
@@ -74,7 +85,6 @@ impl Sight {
         if self.proven().get(&key).is_some_and(known) {
             return Ok(());
         }
-        let runtime = self.runtime_pid()?;
         let view = |pid| View {
             pid,
             directory: self.mount_root.clone(),
@@ -91,7 +101,10 @@ impl Sight {
             ),
             _ => (own.clone(), "the node agent".to_owned()),
         };
-        for (viewer, of) in [(own, "the node agent"), (view(runtime), "the runtime")] {
+        // Without a CRI whoever is given a volume looks that it is there.
+        let runtime = self.runtime.as_deref().map(runtime_pid).transpose()?;
+        let viewers = runtime.map(|pid| (view(pid), "the runtime"));
+        for (viewer, of) in [(own, "the node agent")].into_iter().chain(viewers) {
             let hidden = match reach::reaches(&maker, &viewer) {
                 Ok(Ok(())) => continue,
                 Ok(Err(hidden)) => hidden.to_string(),
@@ -132,19 +145,19 @@ impl Sight {
             ))),
         }
     }
+}
 
-    fn runtime_pid(&self) -> Result<u32> {
-        match process::listener_pid(&self.runtime) {
-            Ok(Some(pid)) => Ok(pid),
-            Ok(None) => Err(Error::precondition(
-                "the runtime's processes are not in sight, so no exit can be proven: run the node agent in the host's process namespace (hostPID)",
-            )),
-            Err(e) => Err(Error::unavailable(format!(
-                "the runtime at {} does not answer, so it is not proven that its processes are in sight",
-                self.runtime.display()
-            ))
-            .with_source(e)),
-        }
+fn runtime_pid(socket: &Path) -> Result<u32> {
+    match process::listener_pid(socket) {
+        Ok(Some(pid)) => Ok(pid),
+        Ok(None) => Err(Error::precondition(
+            "the runtime's processes are not in sight, so no exit can be proven: run the node agent in the host's process namespace (hostPID)",
+        )),
+        Err(e) => Err(Error::unavailable(format!(
+            "the runtime at {} does not answer, so it is not proven that its processes are in sight",
+            socket.display()
+        ))
+        .with_source(e)),
     }
 }
 

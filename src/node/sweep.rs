@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Agent, Publication,
+    give_back::Vanished,
     reconcile::{APART, Reconciler, Verdicts},
     volume::Volume,
 };
@@ -18,6 +19,8 @@ use crate::cri::Listing;
 pub(super) struct Sweep {
     agent: Arc<Agent>,
     reconciler: Reconciler,
+    /// Containers that no pod holds.
+    vanished: Vanished,
     /// Whether a listing was seen since the start.
     begun: bool,
 }
@@ -27,6 +30,7 @@ impl Sweep {
         Self {
             reconciler: Reconciler::new(agent.runtime.clone(), agent.settings.sweep_interval),
             agent,
+            vanished: Vanished::default(),
             begun: false,
         }
     }
@@ -47,12 +51,17 @@ impl Sweep {
     }
 
     async fn once(&mut self) {
+        self.agent.sweep_hosts(&mut self.vanished).await;
         let mut used = Vec::new();
         let mut publications = Vec::new();
         for volume in self.agent.volumes() {
             let state = volume.state.lock().await;
-            if !state.record.publications.is_empty() {
-                publications.extend(state.record.publications.iter().cloned());
+            let of_pods = state.record.publications.iter();
+            let of_pods = of_pods.filter(|p| p.scope.sandbox().is_some());
+            let before = publications.len();
+            publications.extend(of_pods.cloned());
+            if publications.len() > before {
+                drop(state);
                 used.push(Arc::clone(&volume));
             }
         }

@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::{
-    Layout, Phase, Publication, SubMount, VolumeRecord, expand::Expansion, helper::Helpers,
-    plan::Passed, proof::Proof, record::Usage, records::Records, sight::Maker, stats::Stats,
-    stuck::Pending,
+    Layout, Phase, Publication, SubMount, VolumeRecord, anchor::Anchor, expand::Expansion,
+    helper::Helpers, plan::Passed, proof::Proof, record::Usage, records::Records, sight::Maker,
+    stats::Stats, stuck::Pending,
 };
 use crate::{
     cri::Cri,
@@ -200,6 +200,8 @@ pub(super) struct Want<'a> {
     pub(super) sub_paths: BTreeSet<SubPath>,
     /// The container that is being created.
     pub(super) member: Option<&'a str>,
+    /// By what a container that no pod holds is seen to live.
+    pub(super) anchor: Option<Anchor>,
 }
 
 impl Volume {
@@ -281,6 +283,7 @@ impl Volume {
                 asked_at: Some(Timestamp::now()),
                 listed: want.member.is_some(),
                 ending: None,
+                anchor: want.anchor,
             }),
         }
         state.memberless.remove(want.scope);
@@ -406,7 +409,7 @@ impl Volume {
             .record
             .publications
             .iter()
-            .map(|p| format!("pod {} ({}){}", p.pod, p.scope, held_by(Some(&p.scope))))
+            .map(|p| format!("{}{}", p.user(), held_by(Some(&p.scope))))
             .collect();
         if parts.is_empty() {
             parts.push(format!("being unstaged{}", held_by(None)));

@@ -30,7 +30,7 @@ pub(super) struct Container<'a> {
 #[derive(Clone, Default)]
 pub(super) struct Way {
     pub(super) door: Door,
-    /// The process that makes it, or that it is.
+    /// The process that makes it, or that it is; none: this one.
     pub(super) process: Option<Process>,
     /// Whether the runtime is to map the owners, since the container has a user namespace.
     pub(super) map_owners: bool,
@@ -57,7 +57,10 @@ pub(super) fn give(
             name: pod.name,
             namespace: pod.namespace,
         }),
-        process: way.process,
+        process: Some(match way.process {
+            Some(process) => process,
+            None => process(std::process::id())?,
+        }),
         mounts: mounts(asked.spec.mounts)?,
         map_owners: way.map_owners,
         user_namespace: way.user_namespace,
@@ -117,7 +120,7 @@ pub(super) fn check(
     runtime(Threads::One)?.block_on(asking)
 }
 
-/// This process, which is about to become the OCI runtime, or another one.
+/// A process as the node agent takes it.
 pub(super) fn process(pid: u32) -> Result<Process> {
     let begun = process::start_time(pid).map_err(|e| {
         Error::internal(format!("cannot look at process {pid} in /proc")).with_source(e)

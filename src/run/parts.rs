@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the daemons are put together from.
 
-use std::{fmt::Display, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{fmt::Display, net::SocketAddr, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
@@ -261,7 +261,7 @@ impl Base {
         trusted.extend(self.config.keys.trusted.iter().cloned());
         let ports = Ports {
             drivers: Arc::clone(&self.drivers),
-            cri: Cri::new(self.config.runtime.cri_socket.clone(), CRI_DEADLINE),
+            cri: Cri::new(self.config.runtime.cri().map(Path::to_owned), CRI_DEADLINE),
             authority,
             keys: Arc::new(TrustedKeys::open(trusted)),
             vault: self.vault(),
@@ -278,8 +278,12 @@ impl Base {
             front.ready(plugin);
             return tokio::spawn(async {});
         }
+        let Some(socket) = self.config.runtime.nri() else {
+            tracing::info!("this node has no NRI: volumes come by hooks, wrapper, bundle or bind");
+            return tokio::spawn(async {});
+        };
         let session = SessionConfig {
-            socket: self.config.runtime.nri_socket.clone(),
+            socket: socket.to_owned(),
             name: self.config.runtime.plugin_name.clone(),
             index: self.config.runtime.plugin_index.clone(),
         };

@@ -216,7 +216,7 @@ impl House {
             };
             let ports = Ports {
                 drivers,
-                cri: Cri::new(dir.join("cri.sock"), Duration::from_secs(5)),
+                cri: Cri::new(Some(dir.join("cri.sock")), Duration::from_secs(5)),
                 authority: Arc::new(CurrentWord(control.clone())),
                 keys: Arc::new(TrustedKeys::open(Vec::new())),
                 vault: Vault::default(),

@@ -216,7 +216,7 @@ impl Node {
         let metrics = Arc::new(Metrics::default());
         let ports = Ports {
             drivers: Arc::clone(&drivers),
-            cri: Cri::new(dir.join("cri.sock"), Duration::from_secs(5)),
+            cri: Cri::new(Some(dir.join("cri.sock")), Duration::from_secs(5)),
             authority: Arc::new(Believing),
             keys: Arc::new(TrustedKeys::open(vec![dir.join("keys/public")])),
             vault: Vault::new(Some(dir.join("secrets"))),

@@ -321,7 +321,10 @@ impl Site {
             let word = Arc::new(Word::new("the control plane of the test", &state).unwrap());
             let ports = Ports {
                 drivers: drivers.clone(),
-                cri: Cri::new(dir.join(format!("cri-{name}.sock")), Duration::from_secs(5)),
+                cri: Cri::new(
+                    Some(dir.join(format!("cri-{name}.sock"))),
+                    Duration::from_secs(5),
+                ),
                 authority: word.clone(),
                 keys: Arc::new(TrustedKeys::open(vec![told, dir.join("trusted")])),
                 vault: Vault::default(),

@@ -156,6 +156,12 @@ fn daemon(facts: &Facts) -> Finding {
 
 fn nri(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
+    if facts.config.runtime.nri().is_none() {
+        return vec![ok(
+            "nri",
+            "this node has none by its configuration: volumes come by hooks, the wrapper, bundles and bind",
+        )];
+    }
     if facts.containerd.as_ref().is_ok_and(|c| !c.nri) {
         findings.push(fail(
             "nri",
@@ -249,6 +255,9 @@ const GUARD: &str = "put packaging/containerd/actor-volumes-guard.toml in place 
 
 fn guard(facts: &Facts) -> Finding {
     const CHECK: &str = "guard";
+    if facts.config.runtime.cri().is_none() {
+        return ok(CHECK, "this node has no CRI by its configuration");
+    }
     let settings = match &facts.containerd {
         Ok(settings) => settings,
         Err(e) => {
@@ -420,6 +429,7 @@ fn sight(facts: &Facts) -> Finding {
     let problem: Result<(), String> = match status(facts) {
         Some(status) if status.no_sight.is_empty() => Ok(()),
         Some(status) => Err(status.no_sight.clone()),
+        None if facts.config.runtime.cri().is_none() => Ok(()),
         None => facts.sight.as_ref().copied().map_err(|e| e.full_message()),
     };
     match problem {

@@ -33,7 +33,6 @@ struct Traces {
 impl Volume {
     pub(super) async fn unpublish(&self, driver: &Driver, scope: &Scope) -> Result<Done> {
         let target = self.shared.layout.target(&self.key, scope);
-        let staging = self.shared.layout.staging(&self.key);
         let Some(publication) = self.publication(scope).await else {
             return Ok(Done::Step);
         };
@@ -51,21 +50,12 @@ impl Volume {
         if let Some(running) = self.running_member(&publication).await? {
             return Ok(held(running));
         }
-        let traces = match (&publication.identity, publication.device) {
-            (None, None) => Traces::of(&self.see(target.clone()).await?),
-            (identity, device) => Traces {
-                identity: identity.clone(),
-                device,
-            },
-        };
-        let is_block = publication.request.volume_mode == VolumeMode::Block;
-        let containers = containers(&publication, is_block);
-        let known = [target.clone(), staging]
-            .into_iter()
-            .chain(self.sub_paths(&publication).into_values())
-            .collect();
-        if let Some(holder) = self.holder(driver, &traces, known, containers).await? {
-            return Ok(held(holder));
+        if let Some(making) = self.still_made(&publication).await? {
+            return Ok(held(making));
+        }
+        let traces = self.traces(&publication).await?;
+        if let Some(user) = self.user_by(driver, &publication, &traces).await? {
+            return Ok(held(user));
         }
         self.intend(scope, |record, _| {
             if let Some(p) = record.publication_mut(scope) {
@@ -99,6 +89,49 @@ impl Volume {
         crash::hit(CrashPoint::UnpublishRecorded);
         self.forget_usage(&publication).await;
         Ok(Done::Step)
+    }
+
+    async fn traces(&self, publication: &Publication) -> Result<Traces> {
+        Ok(match (&publication.identity, publication.device) {
+            (None, None) => {
+                let target = self.shared.layout.target(&self.key, &publication.scope);
+                Traces::of(&self.see(target).await?)
+            }
+            (identity, device) => Traces {
+                identity: identity.clone(),
+                device,
+            },
+        })
+    }
+
+    /// Who uses what is published for a scope, elsewhere than where it is published.
+    pub(in crate::node) async fn user_of(
+        &self,
+        driver: &Driver,
+        publication: &Publication,
+    ) -> Result<Option<String>> {
+        let traces = self.traces(publication).await?;
+        self.user_by(driver, publication, &traces).await
+    }
+
+    async fn user_by(
+        &self,
+        driver: &Driver,
+        publication: &Publication,
+        traces: &Traces,
+    ) -> Result<Option<String>> {
+        let layout = &self.shared.layout;
+        let known = [
+            layout.target(&self.key, &publication.scope),
+            layout.staging(&self.key),
+        ];
+        let known = known
+            .into_iter()
+            .chain(self.sub_paths(publication).into_values())
+            .collect();
+        let is_block = publication.request.volume_mode == VolumeMode::Block;
+        let containers = containers(publication, is_block);
+        self.holder(driver, traces, known, containers).await
     }
 
     /// What was of no use a while ago may be of use again.
