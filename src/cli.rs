@@ -9,6 +9,7 @@ mod doctor;
 mod driver;
 mod file;
 mod helper;
+mod hook;
 pub mod key;
 mod node;
 mod output;
@@ -30,6 +31,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use doctor::{Doctor, Facts, KeyFacts, Place, RuntimeSettings, judge};
 pub use helper::{Deed, Helper};
+pub use hook::{Hook, Mounter, Stage};
 pub use node::NodeCommand;
 pub use runtime::Runtime;
 
@@ -108,6 +110,16 @@ pub enum Command {
     ///
     /// Example: actor-volumes helper --config /etc/actor-volumes/config.toml
     Helper(Helper),
+    /// Give a container its volumes while its OCI runtime creates it.
+    ///
+    /// The runtime starts it as a hook and tells the container's state on standard
+    /// input: see hooks.d. A container without our annotations passes at once.
+    ///
+    /// Example: actor-volumes hook createRuntime
+    Hook(Hook),
+    /// Mount into a container what standard input says.
+    #[command(hide = true)]
+    Mounter(Mounter),
     /// A verb of the control plane.
     #[command(flatten)]
     Client(ClientCommand),
@@ -269,6 +281,10 @@ mod tests {
             "runtime --guard -- --root /r create --bundle /b c1",
             "runtime --guard --runtime /usr/bin/crun --config /c -- state c1",
             "doctor --config /c -o json",
+            "hook createRuntime",
+            "hook prestart --config /c",
+            "hook --config /c poststop",
+            "mounter --detach",
             "store check /s/control.redb -o json",
             "store check --repair-indexes /s/control.redb",
             "store export /s/control.redb --with-contexts",
@@ -305,6 +321,9 @@ mod tests {
             "actor suspend a/b --timeout soon",
             "node fence",
             "runtime -- state c1",
+            "hook",
+            "hook createContainer",
+            "hook create-runtime",
             "node --config /c ls",
             "helper --socket /s",
             "helper --socket /s --mount-root /m --config /c",

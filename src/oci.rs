@@ -6,8 +6,10 @@ mod command;
 mod question;
 mod refusal;
 mod spec;
+mod state;
 
 pub use command::{Command, Making};
 pub use question::{Pod, Question, question};
 pub use refusal::{refuse, write_log};
 pub use spec::{ContainerSpec, MAX_CONFIG_BYTES, of_status, parse, read};
+pub use state::{MAX_STATE_BYTES, State};
