@@ -5,6 +5,7 @@
 //! status is 0, 2 for a wrong command line, else that of the error's kind.
 
 mod actor;
+pub mod bundle;
 mod doctor;
 mod driver;
 mod file;
@@ -96,14 +97,18 @@ pub enum Command {
     /// Look at a store file: what the control plane remembers.
     #[command(subcommand)]
     Store(store::StoreCommand),
-    /// Stand in the place of runc: no container is made without its volumes.
+    /// Stand in the place of runc: containers are given their volumes where they are
+    /// made, and none is made without those it asks for.
     ///
-    /// containerd's BinaryName takes no arguments: there it is a link to this program
+    /// What NRI serves is only checked, as guard.inject says. containerd's BinaryName takes no arguments: there it is a link to this program
     /// named `actor-volumes-runtime`, which does the same with the [guard] table of
     /// the configuration.
     ///
-    /// Example: actor-volumes runtime --guard -- --root /run/runc state c1
+    /// Example: actor-volumes runtime -- --root /run/runc create --bundle /b c1
     Runtime(Runtime),
+    /// Give an OCI bundle its volumes before a runtime makes a container of it.
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
     /// Enter mounted volumes on behalf of the node agent, behind a socket.
     ///
     /// `serve` and `node` start it by themselves.
@@ -280,6 +285,10 @@ mod tests {
             "actor delete a/b --wait --timeout 30",
             "runtime --guard -- --root /r create --bundle /b c1",
             "runtime --guard --runtime /usr/bin/crun --config /c -- state c1",
+            "runtime --runtime /usr/bin/crun -- --root /r run --bundle /b c1",
+            "bundle inject /b --id c1 --root /run/runc --runtime runsc",
+            "bundle inject /b --config /c",
+            "bundle release /b --id c1 --root /run/runc --timeout 5s",
             "doctor --config /c -o json",
             "hook createRuntime",
             "hook prestart --config /c",

@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub use control::{Control, NodeControl, ServerTls};
-pub use guard::{Guard, GuardSettings};
+pub use guard::{Guard, GuardSettings, Inject, RealRuntimes};
 pub use keys::Keys;
 pub use limits::Limits;
 pub use parts::LocalDriver;

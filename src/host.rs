@@ -18,6 +18,7 @@ pub mod place;
 pub mod privileges;
 pub mod process;
 pub mod reach;
+pub mod replace;
 pub mod seccomp;
 pub mod socket;
 pub mod sub_path;

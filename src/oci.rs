@@ -3,12 +3,16 @@
 //! place sees them. Pure, but for the reading of one file.
 
 mod command;
+pub mod edit;
+mod features;
+mod json;
 mod question;
 mod refusal;
 mod spec;
 mod state;
 
 pub use command::{Command, Making};
+pub use features::maps_owners;
 pub use question::{Pod, Question, question};
 pub use refusal::{refuse, write_log};
 pub use spec::{ContainerSpec, MAX_CONFIG_BYTES, of_status, parse, read};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The composition root: the only place that knows all rooms.
 
+mod bundle;
 mod control;
 mod doctor;
 mod door;
@@ -10,6 +11,7 @@ mod guard;
 mod helped;
 mod helper;
 mod hook;
+mod injection;
 mod key;
 mod launched;
 mod mounter;
@@ -18,9 +20,11 @@ mod own;
 mod parts;
 mod ports;
 mod privileges;
+mod real;
 mod serve;
 mod store;
 mod supervise;
+mod wrapper;
 
 use std::process::ExitCode;
 
@@ -126,6 +130,7 @@ fn dispatch(cli: Cli, told: Option<hook::Told>) -> Result<ExitCode> {
         Command::Runtime(options) => return Ok(guard::guard(&guard::Place::of(options))),
         Command::Hook(options) => return Ok(hook::hook(&options, told)),
         Command::Mounter(options) => return mounter::mounter(&options),
+        Command::Bundle(command) => bundle::run(&command)?,
         Command::Helper(cli::Helper {
             verb: Some(cli::Deed::Deed { mount_root }),
             ..

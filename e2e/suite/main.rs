@@ -151,7 +151,9 @@ fn main() -> ExitCode {
         "kubelet",
         "runsc",
         "runc-1.5",
+        "runc",
         "crun",
+        "crun-1.21",
         "youki",
     ]
     .map(|t| (t, setup().tool(t).is_some()));

@@ -37,7 +37,11 @@ const RUNC_1_5: Row = Row {
 };
 const CRUN: Row = Row {
     tool: "crun",
-    name: "crun",
+    name: "crun 1.8",
+};
+const CRUN_1_21: Row = Row {
+    tool: "crun-1.21",
+    name: "crun 1.21",
 };
 const YOUKI: Row = Row {
     tool: "youki",
@@ -99,7 +103,7 @@ pub(crate) struct Cell {
 }
 
 /// All runtimes, in the table's order.
-const ROWS: [Row; 5] = [RUNC, RUNC_1_5, CRUN, YOUKI, RUNSC];
+const ROWS: [Row; 6] = [RUNC, RUNC_1_5, CRUN, CRUN_1_21, YOUKI, RUNSC];
 
 /// Why there is no such way in a place, whatever the runtime.
 fn no_way(place: Place, door: Door) -> Option<&'static str> {
@@ -114,79 +118,43 @@ fn no_way(place: Place, door: Door) -> Option<&'static str> {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    let case = |name: &str, row: Row, run| {
+    let case = |name: &str, row: Row, run: fn(&mut Node)| {
         Case::new(&format!("matrix::{name}"), Driver::Local, run).needing(row.tool)
     };
-    let on_bundles = |name, row, run| case(name, row, run).knowing(Runtime::Unknown);
-    let by_ctr = |name, row: Row, run| on_bundles(name, row, run).with_runc(row.tool);
-    let mut all = vec![
-        on_bundles("bundle_runc", RUNC, |n| bundle::cells(n, RUNC)),
-        on_bundles("bundle_runc_1_5", RUNC_1_5, |n| bundle::cells(n, RUNC_1_5)),
-        on_bundles("bundle_crun", CRUN, |n| bundle::cells(n, CRUN)),
-        on_bundles("bundle_youki", YOUKI, |n| bundle::cells(n, YOUKI)),
-        on_bundles("bundle_runsc", RUNSC, |n| bundle::cells(n, RUNSC)),
-        by_ctr("ctr_runc", RUNC, |n| ctr::cells(n, RUNC)).guarded(),
-        by_ctr("ctr_runc_1_5", RUNC_1_5, |n| ctr::cells(n, RUNC_1_5)).guarded(),
-        by_ctr("ctr_crun", CRUN, |n| ctr::cells(n, CRUN)).guarded(),
-        by_ctr("ctr_youki", YOUKI, |n| ctr::cells(n, YOUKI)).guarded(),
-        by_ctr("ctr_runsc", RUNSC, |n| ctr::cells(n, RUNSC)).guarded(),
-    ];
-    // A node's containerd has one runtime and one way to it.
-    type Run = fn(&mut Node);
-    let pods: [(&str, Row, [Run; 3]); 5] = [
-        (
-            "runc",
-            RUNC,
+    let on_bundles =
+        |name: &str, row, run: fn(&mut Node)| case(name, row, run).knowing(Runtime::Unknown);
+    let by_ctr = |name: &str, row: Row, run: fn(&mut Node)| {
+        on_bundles(name, row, run).with_runc(row.tool).guarded()
+    };
+    // A story's steps are a function without surroundings.
+    macro_rules! row {
+        ($name:literal, $row:ident) => {{
+            let pods = |door: &str, run: fn(&mut Node)| {
+                case(&format!("cri_{}_{door}", $name), $row, run).with_runc($row.tool)
+            };
             [
-                |n| cri::cell(n, RUNC, Door::Nri),
-                |n| cri::cell(n, RUNC, Door::Hook),
-                |n| cri::cell(n, RUNC, Door::Wrapper),
-            ],
-        ),
-        (
-            "runc_1_5",
-            RUNC_1_5,
-            [
-                |n| cri::cell(n, RUNC_1_5, Door::Nri),
-                |n| cri::cell(n, RUNC_1_5, Door::Hook),
-                |n| cri::cell(n, RUNC_1_5, Door::Wrapper),
-            ],
-        ),
-        (
-            "crun",
-            CRUN,
-            [
-                |n| cri::cell(n, CRUN, Door::Nri),
-                |n| cri::cell(n, CRUN, Door::Hook),
-                |n| cri::cell(n, CRUN, Door::Wrapper),
-            ],
-        ),
-        (
-            "youki",
-            YOUKI,
-            [
-                |n| cri::cell(n, YOUKI, Door::Nri),
-                |n| cri::cell(n, YOUKI, Door::Hook),
-                |n| cri::cell(n, YOUKI, Door::Wrapper),
-            ],
-        ),
-        (
-            "runsc",
-            RUNSC,
-            [
-                |n| cri::cell(n, RUNSC, Door::Nri),
-                |n| cri::cell(n, RUNSC, Door::Hook),
-                |n| cri::cell(n, RUNSC, Door::Wrapper),
-            ],
-        ),
-    ];
-    for (name, row, [nri, hook, wrapper]) in pods {
-        let case =
-            |door: &str, run| case(&format!("cri_{name}_{door}"), row, run).with_runc(row.tool);
-        all.push(case("nri", nri));
-        all.push(case("hook", hook).knowing(Runtime::Cri).hooked());
-        all.push(case("wrapper", wrapper).knowing(Runtime::Cri).guarded());
+                on_bundles(concat!("bundle_", $name), $row, |n| bundle::cells(n, $row)),
+                by_ctr(concat!("ctr_", $name), $row, |n| ctr::cells(n, $row)),
+                // A node's containerd has one runtime, and one way to it.
+                pods("nri", |n| cri::cell(n, $row, Door::Nri)),
+                pods("hook", |n| cri::cell(n, $row, Door::Hook))
+                    .knowing(Runtime::Cri)
+                    .hooked(),
+                pods("wrapper", |n| cri::cell(n, $row, Door::Wrapper))
+                    .knowing(Runtime::Cri)
+                    .guarded(),
+            ]
+        }};
     }
+    let mut all = [
+        row!("runc", RUNC),
+        row!("runc_1_5", RUNC_1_5),
+        row!("crun", CRUN),
+        row!("crun_1_21", CRUN_1_21),
+        row!("youki", YOUKI),
+        row!("runsc", RUNSC),
+    ]
+    .concat();
     all.extend(users::cases());
     all
 }

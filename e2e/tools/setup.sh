@@ -18,7 +18,7 @@ cache=${AV_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/actor-volumes/tools}
 . "$here/debian.sh"
 
 all=(containerd-1.7 runc crun runsc busybox-static containerd-2.3 containerd-2.1 crictl csi-driver-host-path csi-sanity
-    csi-mock csi-driver-nfs user-mode-linux nfs-utils kubelet runc-1.5 youki)
+    csi-mock csi-driver-nfs user-mode-linux nfs-utils kubelet runc-1.5 youki crun-1.21)
 gpath=github.com/containerd/containerd/v2
 # The status of a tool that this machine cannot have.
 cannot_have=75
@@ -37,6 +37,7 @@ recipe() {
         containerd-1.7) echo "deb $deb_containerd_1_7" ;;
         runc) echo "deb $deb_runc" ;;
         crun) echo "deb $deb_crun" ;;
+        crun-1.21) echo "debn $deb_crun_1_21" ;;
         runsc) echo "deb $deb_runsc" ;;
         busybox-static) echo "deb $deb_busybox" ;;
         user-mode-linux) echo "deb $deb_user_mode_linux" ;;
@@ -63,7 +64,7 @@ find_tool() {
     line=$(recipe "$1") || exit 1
     read -ra recipe <<< "$line"
     case ${recipe[0]} in
-        deb | debs)
+        deb*)
             pointer=$cache/$1-${recipe[3]}.got
             prefix=$cache/$1-$(cat "$pointer" 2> /dev/null || echo none)
             bin=$prefix/${recipe[4]}
@@ -89,7 +90,7 @@ try() {
     said=$(
         case $name in
             containerd-*) "$bin/containerd" --version && "$bin/ctr" --version && "$bin/containerd-shim-runc-v2" -v ;;
-            runc-1.5) "$bin/runc" --version ;;
+            runc-1.5 | crun-1.21) "$bin/${name%-*}" --version ;;
             runc | crun | runsc | crictl | youki) "$bin/$name" --version ;;
             busybox-static) "$bin/busybox" true ;;
             csi-driver-host-path) "$bin/hostpathplugin" -help ;;
@@ -157,6 +158,24 @@ get_deb() {
             "$bin" "$package" > "$temp/out/$bin/$package"
         chmod 0755 "$temp/out/$bin/$package"
     fi
+}
+
+# get_debn NAME TEMP PACKAGE SUITE WANTED BIN LIBRARY...: a program that needs a newer C
+# library than the machine's. It is told where that lies: a script in between would not
+# do, since it executes itself again.
+get_debn() {
+    local name=$1 temp=$2 package=$3 suite=$4 bin=$6 found lib
+    first_deb "${@:1:6}"
+    shift 6
+    more_debs "$temp" "$temp/library" "$package" "$suite" "$@"
+    more_debs "$temp" "$temp/patchelf" "$package" bookworm patchelf
+    mkdir "$temp/out/lib"
+    find "$temp"/library/usr/lib/*-linux-gnu -maxdepth 1 -name '*.so.*' -exec cp -P -t "$temp/out/lib" {} +
+    lib=$cache/$name-$found/lib
+    "$temp/patchelf/usr/bin/patchelf" --set-interpreter "$lib/$(basename "$temp"/out/lib/ld-linux-*.so.*)" \
+        --force-rpath --set-rpath "$lib" "$temp/out/$bin/$package"
+    # Until it lies there, which comes after it has been tried.
+    ln -sfn "$temp/out" "$cache/$name-$found"
 }
 
 # nfs_libraries BIN: where the libraries of nfs-utils are.
@@ -242,7 +261,7 @@ set_up() {
         set -e
         "get_${recipe[0]}" "$name" "$temp" "${recipe[@]:1}"
         case ${recipe[0]} in
-            deb | debs) try "$name" "$temp/out/${recipe[4]}" ;;
+            deb*) try "$name" "$temp/out/${recipe[4]}" ;;
             go | cargo) try "$name" "$temp/out/bin" ;;
         esac
     )

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `runtime --guard`: what stands in the place of runc.
+//! `runtime`: what stands in the place of runc.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -10,9 +10,9 @@ use crate::config;
 /// `runtime`
 #[derive(Debug, Args)]
 pub struct Runtime {
-    /// Check that containers have the volumes they ask for, and refuse those that
-    /// have not.
-    #[arg(long, required = true)]
+    /// Give no container its volumes: only check that those that ask for volumes have
+    /// them, and refuse the others.
+    #[arg(long)]
     pub guard: bool,
     /// The real runtime, instead of guard.runtime.
     #[arg(long, value_name = "PATH")]

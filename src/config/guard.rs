@@ -16,8 +16,11 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Guard {
-    /// The real runtime: a path, or a name that is looked for in PATH.
-    pub runtime: PathBuf,
+    /// The real runtime: a path, or a name that is looked for in PATH; or some, of
+    /// which the first that is there is taken.
+    pub runtime: RealRuntimes,
+    /// Which containers are given their volumes by the wrapper.
+    pub inject: Inject,
     /// The node agent's socket; none: the one in `node.run_dir`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
@@ -28,10 +31,55 @@ pub struct Guard {
     pub give_deadline_ms: u64,
 }
 
+/// Which containers the wrapper gives their volumes. The others it checks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Inject {
+    /// Those that NRI does not serve: all that no pod holds, and pods where this node
+    /// has no NRI.
+    #[default]
+    NoNri,
+    /// None.
+    Never,
+    /// All.
+    Always,
+}
+
+/// Names or paths of the real runtime, in the order in which they are looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "OneOrMore", into = "OneOrMore")]
+pub struct RealRuntimes(pub Vec<PathBuf>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(PathBuf),
+    More(Vec<PathBuf>),
+}
+
+impl From<OneOrMore> for RealRuntimes {
+    fn from(read: OneOrMore) -> Self {
+        Self(match read {
+            OneOrMore::One(one) => vec![one],
+            OneOrMore::More(more) => more,
+        })
+    }
+}
+
+impl From<RealRuntimes> for OneOrMore {
+    fn from(runtimes: RealRuntimes) -> Self {
+        match <[PathBuf; 1]>::try_from(runtimes.0) {
+            Ok([one]) => Self::One(one),
+            Err(more) => Self::More(more),
+        }
+    }
+}
+
 impl Default for Guard {
     fn default() -> Self {
         Self {
-            runtime: "runc".into(),
+            runtime: RealRuntimes(vec!["runc".into()]),
+            inject: Inject::default(),
             socket: None,
             deadline_ms: 5_000,
             give_deadline_ms: 20_000,
@@ -41,7 +89,8 @@ impl Default for Guard {
 
 impl Guard {
     pub(super) fn check(&self) -> Result<()> {
-        if self.runtime.as_os_str().is_empty() {
+        let named = &self.runtime.0;
+        if named.is_empty() || named.iter().any(|r| r.as_os_str().is_empty()) {
             return Err(Error::invalid(
                 "guard.runtime must name the real OCI runtime, such as runc",
             ));
@@ -64,8 +113,14 @@ impl Guard {
 /// What the guard needs of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuardSettings {
-    /// The real runtime: a path, or a name that is looked for in PATH.
-    pub runtime: PathBuf,
+    /// The real runtime.
+    pub runtime: RealRuntimes,
+    /// Which containers are given their volumes.
+    pub inject: Inject,
+    /// Whether this node has NRI.
+    pub nri: bool,
+    /// Below it lies everything that is given to anyone.
+    pub mount_root: PathBuf,
     /// The node agent's socket.
     pub socket: PathBuf,
     /// Where it is instead as long as that is not there: a daemon that was started
@@ -83,6 +138,7 @@ pub struct GuardSettings {
 #[serde(default)]
 struct Part {
     node: NodePart,
+    runtime: RuntimePart,
     guard: GuardPart,
 }
 
@@ -90,12 +146,20 @@ struct Part {
 #[serde(default)]
 struct NodePart {
     run_dir: Option<PathBuf>,
+    mount_root: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RuntimePart {
+    nri_socket: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct GuardPart {
-    runtime: Option<PathBuf>,
+    runtime: Option<RealRuntimes>,
+    inject: Inject,
     socket: Option<PathBuf>,
     deadline_ms: Option<u64>,
     give_deadline_ms: Option<u64>,
@@ -136,9 +200,14 @@ impl GuardSettings {
             give_deadline_ms,
             ..
         } = Guard::default();
-        let run_dir = part.node.run_dir.unwrap_or_else(|| Node::default().run_dir);
+        let node = Node::default();
+        let run_dir = part.node.run_dir.unwrap_or(node.run_dir);
+        let nri = part.runtime.nri_socket;
         Self {
             runtime: part.guard.runtime.unwrap_or(runtime),
+            inject: part.guard.inject,
+            nri: nri.is_none_or(|socket| !socket.as_os_str().is_empty()),
+            mount_root: part.node.mount_root.unwrap_or(node.mount_root),
             older_socket: match part.guard.socket {
                 Some(_) => None,
                 None => Some(run_dir.join(SOCKET)),
@@ -164,7 +233,7 @@ mod tests {
         let text = "[node]\nrun_dir = \"/r\"\nnew_key = 1\n[guard]\nruntime = \"crun\"\ndeadline_ms = 7\nnewer = 2\n[later]\n";
         assert!(Config::parse(text).is_err());
         let settings = GuardSettings::parse(text).unwrap();
-        assert_eq!(settings.runtime, Path::new("crun"));
+        assert_eq!(settings.runtime.0, [Path::new("crun")]);
         assert_eq!(settings.socket, Path::new("/r/agent.sock"));
         let older = settings.older_socket.unwrap();
         assert_eq!(older, Path::new("/r/actor-volumes.sock"));
@@ -177,14 +246,34 @@ mod tests {
         let config = Config::default();
         assert_eq!(settings.runtime, config.guard.runtime);
         assert_eq!(settings.socket, config.agent_socket());
+        assert_eq!(settings.mount_root, config.node.mount_root);
+        assert_eq!(settings.inject, config.guard.inject);
+        assert!(settings.nri);
         assert_eq!(settings.deadline.as_millis(), 5000);
         assert!(GuardSettings::parse("[guard").is_err());
+    }
+
+    #[test]
+    fn there_may_be_more_than_one_real_runtime_and_no_nri() {
+        let text = "[runtime]\nnri_socket = \"\"\n[guard]\nruntime = [\"crun\", \"/x/runc\"]\ninject = \"always\"\n";
+        let settings = GuardSettings::parse(text).unwrap();
+        assert_eq!(
+            settings.runtime.0,
+            [Path::new("crun"), Path::new("/x/runc")]
+        );
+        assert!(!settings.nri);
+        assert_eq!(settings.inject, Inject::Always);
+        assert!(GuardSettings::parse("[guard]\ninject = \"perhaps\"\n").is_err());
+        let written = toml::to_string(&Guard::default()).unwrap();
+        assert!(written.contains("runtime = \"runc\"\ninject = \"no-nri\""));
     }
 
     #[test]
     fn a_guard_that_could_never_work_is_refused() {
         for text in [
             "runtime = \"\"",
+            "runtime = []",
+            "runtime = [\"runc\", \"\"]",
             "deadline_ms = 0",
             "give_deadline_ms = 0",
             "socket = \"s\"",

@@ -14,22 +14,41 @@ use std::{
 const MAKES: [&str; 3] = ["create", "run", "restore"];
 
 /// Options before the subcommand that have their value in the next word.
-const GLOBAL_VALUES: [&str; 10] = [
+const GLOBAL_VALUES: [&str; 16] = [
     "root",
     "log",
     "log-format",
     "log-level",
     "criu",
-    "rootless",
     "cgroup-manager",
     // Of runsc.
     "platform",
     "network",
     "debug-log",
+    "debug-log-format",
+    "panic-log",
+    "overlay2",
+    "file-access",
+    "file-access-mounts",
+    "host-uds",
+    "host-fifo",
 ];
 
 /// And those that have none.
-const GLOBAL_FLAGS: [&str; 6] = ["debug", "systemd-cgroup", "help", "h", "version", "v"];
+const GLOBAL_FLAGS: [&str; 7] = [
+    "debug",
+    "systemd-cgroup",
+    "help",
+    "h",
+    "version",
+    "v",
+    // Of runsc.
+    "ignore-cgroups",
+];
+
+/// runc has a value in the next word, runsc none.
+const ROOTLESS: &str = "rootless";
+const ROOTLESS_VALUES: [&str; 3] = ["true", "false", "auto"];
 
 /// Options of `create`, `run` and `restore` with a value in the next word.
 const VALUES: [&str; 20] = [
@@ -55,15 +74,22 @@ const VALUES: [&str; 20] = [
     "pidfd-socket",
 ];
 
+/// Takes containers away.
+const DELETE: &str = "delete";
+
 /// What of the command line matters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Command {
+    /// Where the runtime keeps what it knows of containers; none: at its default.
+    pub root: Option<PathBuf>,
     /// The log file of the runtime.
     pub log: Option<PathBuf>,
     /// Whether its lines are JSON.
     pub log_is_json: bool,
     /// The container to be made; none: nothing is made.
     pub makes: Option<Making>,
+    /// The containers to be deleted.
+    pub deletes: Vec<String>,
 }
 
 /// A container that is to be made.
@@ -87,19 +113,25 @@ impl Command {
             let Some((name, value)) = option(word) else {
                 if is_one_of(word, &MAKES) {
                     command.makes = Some(making(&mut words));
+                } else if word == DELETE {
+                    command.deletes = deleted(words);
                 } else if !certain && words.0.any(|w| is_one_of(w, &MAKES)) {
                     // This word may have been the value of an option.
                     command.makes = Some(making(&mut words));
                 }
                 return command;
             };
-            let takes_value = is_one_of(name, &GLOBAL_VALUES);
-            certain &= takes_value || value.is_some() || is_one_of(name, &GLOBAL_FLAGS);
+            let is_rootless = name == ROOTLESS;
+            let takes_value = is_one_of(name, &GLOBAL_VALUES)
+                || (is_rootless && words.next_is_one_of(&ROOTLESS_VALUES));
+            certain &=
+                takes_value || value.is_some() || is_rootless || is_one_of(name, &GLOBAL_FLAGS);
             let value = match value {
                 None if takes_value => words.0.next().map(OsString::as_os_str),
                 value => value,
             };
             match (name.to_str(), value) {
+                (Some("root"), Some(value)) => command.root = Some(value.into()),
                 (Some("log"), Some(value)) => command.log = Some(value.into()),
                 (Some("log-format"), Some(value)) => command.log_is_json = value == "json",
                 _ => {}
@@ -110,6 +142,24 @@ impl Command {
 }
 
 struct Words<'a>(std::slice::Iter<'a, OsString>);
+
+impl Words<'_> {
+    fn next_is_one_of(&self, known: &[&str]) -> bool {
+        self.0
+            .as_slice()
+            .first()
+            .is_some_and(|word| is_one_of(word, known))
+    }
+}
+
+/// No option of `delete` has a value in the next word.
+fn deleted(words: Words<'_>) -> Vec<String> {
+    words
+        .0
+        .filter(|word| option(word).is_none())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
+}
 
 fn making(words: &mut Words<'_>) -> Making {
     let mut making = Making {
@@ -185,6 +235,10 @@ mod tests {
         let restored = "--root=/r --log=/l restore --image-path /i --bundle=/b --detach c1";
         assert_eq!(made(restored), Some(("c1".into(), "/b".into())));
         assert!(!read(restored).log_is_json);
+        for line in [line, restored] {
+            assert_eq!(read(line).root, Some("/r".into()));
+            assert!(read(line).deletes.is_empty());
+        }
     }
 
     #[test]
@@ -231,6 +285,33 @@ mod tests {
             "--log-format json checkpoint --image-path /i c1",
         ] {
             assert_eq!(made(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_containers_that_are_deleted_are_named() {
+        for (line, named) in [
+            ("--root /r --log /l delete --force c1", &["c1"][..]),
+            ("delete -force=true c1 c2", &["c1", "c2"]),
+            ("delete", &[]),
+            ("state delete", &[]),
+        ] {
+            assert_eq!(read(line).deletes, named, "{line}");
+            assert!(read(line).makes.is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn rootless_has_a_value_of_runc_and_none_of_runsc() {
+        let made_c1 = Some(("c1".into(), "/b".into()));
+        for line in [
+            "--rootless create --bundle /b c1",
+            "--rootless --network=none create --bundle /b c1",
+            "--rootless=true create --bundle /b c1",
+            "--rootless auto create --bundle /b c1",
+            "--rootless --overlay2 none run -bundle /b c1",
+        ] {
+            assert_eq!(made(line), made_c1, "{line}");
         }
     }
 

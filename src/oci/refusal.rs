@@ -45,7 +45,7 @@ mod tests {
         let mut command = Command {
             log: Some(dir.path().join("log")),
             log_is_json: true,
-            makes: None,
+            ..Command::default()
         };
         let text = refuse("agent", &Error::unavailable("the \"agent\" is away"));
         write_log(&command, &text, "2026-01-02T03:04:05Z");

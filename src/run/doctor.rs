@@ -13,7 +13,7 @@ use std::{
 
 use tokio::process::Command;
 
-use super::guard;
+use super::{guard, real};
 use crate::{
     cli::{Doctor, Facts, KeyFacts, Place, RuntimeSettings, judge},
     config::Config,
@@ -63,7 +63,7 @@ async fn look(config: Config) -> Facts {
         keys: keys(&config),
         guards: binaries.filter(|b| guard::is_guard(b)).cloned().collect(),
         containerd,
-        real_runtime: guard::find(&config.guard.runtime),
+        real_runtime: real::find(&config.guard.runtime.0),
         mount_root: place_of(&config.node.mount_root),
         state_dir: place_of(&config.node.state_dir),
         strays: node::strays(&layout),

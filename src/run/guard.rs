@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The guard: in the place of runc, it lets everything through but a container
-//! that asks for volumes and does not have them.
+//! What stands in the place of runc: it gives containers their volumes, and lets
+//! everything through but a container that asks for volumes and does not have them.
 //!
-//! Where nothing is to be checked it becomes the real runtime by execve at once:
+//! Where nothing is to be done it becomes the real runtime by execve at once:
 //! process id, descriptors, signals and exit status are the runtime's own.
 
 use std::{
     env,
     ffi::OsString,
-    fs,
-    os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command as Process, ExitCode},
+    process::ExitCode,
 };
 
-use super::door::{self, Container};
+use super::{
+    door::{self, Container},
+    real, wrapper,
+};
 use crate::{
     cli::Runtime,
     config::{self, GuardSettings},
@@ -31,6 +32,8 @@ const FAILED: u8 = 1;
 
 /// Where the guard stands, and what it was told.
 pub(super) struct Place {
+    /// It gives nobody a volume.
+    only_checks: bool,
     config: PathBuf,
     runtime: Option<PathBuf>,
     arguments: Vec<OsString>,
@@ -47,6 +50,7 @@ impl Place {
     pub(super) fn by_name() -> Self {
         let config = env::var_os(config::PATH_VARIABLE);
         Self {
+            only_checks: false,
             config: config.map_or_else(|| config::DEFAULT_PATH.into(), PathBuf::from),
             runtime: None,
             arguments: env::args_os().skip(1).collect(),
@@ -56,6 +60,7 @@ impl Place {
     /// By a command line of ours.
     pub(super) fn of(options: Runtime) -> Self {
         Self {
+            only_checks: options.guard,
             config: options.config,
             runtime: options.runtime,
             arguments: options.arguments,
@@ -73,33 +78,63 @@ pub(super) fn is_guard(binary: &str) -> bool {
 pub(super) fn guard(place: &Place) -> ExitCode {
     let command = Command::read(&place.arguments);
     let settings = GuardSettings::load(&place.config);
-    let checked = match (&command.makes, &settings) {
-        (None, _) => Ok(()),
-        (Some(making), Ok(settings)) => check(making, settings),
-        (Some(making), Err(e)) => Err((making.id.clone(), copy(e))),
-    };
-    let refused = match checked {
-        Ok(()) => {
-            // Containers that run must be ended also while the file is broken.
-            let named = settings.unwrap_or_default().runtime;
-            become_runtime(place.runtime.as_ref().unwrap_or(&named), &place.arguments)
-        }
-        Err(refused) => refused,
-    };
-    let message = oci::refuse(&refused.0, &refused.1);
+    let (id, error) = stand_in(place, &command, settings);
+    let message = oci::refuse(&id, &error);
     eprintln!("{message}");
     oci::write_log(&command, &message, &jiff::Timestamp::now().to_string());
     ExitCode::from(FAILED)
+}
+
+/// Who is refused, and why.
+type Refused = (String, Error);
+
+/// What it gives is why there is no runtime here.
+fn stand_in(place: &Place, command: &Command, settings: Result<GuardSettings>) -> Refused {
+    let named = |settings: &GuardSettings| match &place.runtime {
+        Some(runtime) => vec![runtime.clone()],
+        None => settings.runtime.0.clone(),
+    };
+    let untold = |e: Error| (String::new(), e);
+    // Containers that run must be ended also while the file is broken.
+    let found = match &settings {
+        Ok(settings) => real::find(&named(settings)),
+        Err(_) => real::find(&named(&GuardSettings::default())),
+    };
+    let mut made = None;
+    match (&command.makes, &settings) {
+        (Some(making), Ok(settings)) => match make(place, command, making, settings, &found) {
+            Ok(done) => made = done,
+            Err(refused) => return refused,
+        },
+        (Some(making), Err(e)) => return (making.id.clone(), copy(e)),
+        (None, Ok(settings)) => {
+            if let (false, Ok(real)) = (place.only_checks, &found) {
+                wrapper::release(settings, command, real);
+            }
+        }
+        (None, Err(_)) => {}
+    }
+    let error = match found {
+        Ok(real) => real::become_it(&real, &place.arguments),
+        Err(e) => e,
+    };
+    if let Some(made) = made {
+        made.undo();
+    }
+    untold(error)
 }
 
 fn copy(error: &Error) -> Error {
     Error::new(error.kind(), error.full_message())
 }
 
-/// Who is refused, and why.
-type Refused = (String, Error);
-
-fn check(making: &Making, settings: &GuardSettings) -> Result<(), Refused> {
+fn make<'a>(
+    place: &Place,
+    command: &Command,
+    making: &'a Making,
+    settings: &'a GuardSettings,
+    real: &Result<PathBuf>,
+) -> Result<Option<wrapper::Made<'a>>, Refused> {
     let id = making.id.as_str();
     if making.config_elsewhere {
         let error = Error::invalid("its specification is not the bundle's config.json");
@@ -109,8 +144,12 @@ fn check(making: &Making, settings: &GuardSettings) -> Result<(), Refused> {
     let name = spec.name().unwrap_or(id).to_owned();
     let refused = |e: Error| (name.clone(), e);
     let Some(asked) = oci::question(id, spec).map_err(refused)? else {
-        return Ok(());
+        return Ok(None);
     };
+    if !place.only_checks && wrapper::gives(settings, asked.pod.as_ref()) {
+        let real = real.as_ref().map_err(|e| refused(copy(e)))?;
+        return wrapper::give(settings, command, making, real).map_err(refused);
+    }
     if let Some(missing) = &asked.missing {
         return Err(refused(Error::unavailable(missing.clone())));
     }
@@ -119,46 +158,6 @@ fn check(making: &Making, settings: &GuardSettings) -> Result<(), Refused> {
         root: None,
         bundle: &bundle,
     };
-    door::check(settings, &container, asked).map_err(refused)
-}
-
-/// Becomes the real runtime. What it gives is why it did not.
-fn become_runtime(named: &Path, arguments: &[OsString]) -> Refused {
-    let told = |e: Error| (String::new(), e);
-    let real = match find(named) {
-        Ok(real) => real,
-        Err(e) => return told(e),
-    };
-    let error = Process::new(&real).args(arguments).exec();
-    told(
-        Error::internal(format!(
-            "cannot start the real runtime {}: set guard.runtime",
-            real.display()
-        ))
-        .with_source(error),
-    )
-}
-
-/// The real runtime's path. Never the guard itself, which would call itself for
-/// ever.
-pub(super) fn find(named: &Path) -> Result<PathBuf> {
-    let own = fs::metadata("/proc/self/exe")
-        .map(|m| (m.dev(), m.ino()))
-        .ok();
-    let is_other = |path: &PathBuf| {
-        fs::metadata(path).is_ok_and(|m| m.is_file() && Some((m.dev(), m.ino())) != own)
-    };
-    let found = if named.components().count() > 1 {
-        Some(named.to_owned()).filter(is_other)
-    } else {
-        let path = env::var_os("PATH").unwrap_or_default();
-        let mut candidates = env::split_paths(&path).map(|dir| dir.join(named));
-        candidates.find(is_other)
-    };
-    found.ok_or_else(|| {
-        Error::precondition(format!(
-            "the real runtime {} is not there, or is this guard itself: set guard.runtime to its path",
-            named.display()
-        ))
-    })
+    door::check(settings, &container, asked).map_err(refused)?;
+    Ok(None)
 }

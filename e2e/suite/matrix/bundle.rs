@@ -78,7 +78,7 @@ impl Bundles {
         );
         fs::write(dir.join("config.toml"), text).expect("it takes files");
         let globals: &[&str] = match row.tool {
-            "crun" => &["--cgroup-manager=disabled"],
+            "crun" | "crun-1.21" => &["--cgroup-manager=disabled"],
             "runsc" => &["--ignore-cgroups", "--network=none", "--platform=systrap"],
             _ => &[],
         };
