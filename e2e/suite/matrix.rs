@@ -27,6 +27,12 @@ pub(crate) struct Row {
     name: &'static str,
 }
 
+impl Row {
+    fn is_crun(self) -> bool {
+        self.tool.starts_with("crun")
+    }
+}
+
 const RUNC: Row = Row {
     tool: "runc",
     name: "runc 1.1",

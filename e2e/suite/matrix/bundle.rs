@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use testkit::cri::Annotations;
 
 use super::{
-    Cell, Door, Place, Row, begin,
+    Cell, Door, Place, RUNSC, Row, begin,
     ground::{Ground, all_of, command},
     story::{self, Outcome},
     table,
@@ -47,6 +47,7 @@ pub(super) fn cells(node: &mut Node, row: Row) {
 
 /// Bundles of one runtime.
 pub(super) struct Bundles {
+    row: Row,
     door: Option<Door>,
     dir: PathBuf,
     program: PathBuf,
@@ -71,18 +72,18 @@ impl Bundles {
             }
         }
         let text = format!(
-            "[guard]\nruntime = \"{}\"\nsocket = \"{}/run/agent.sock\"\ninject = {}\n",
+            "[guard]\nruntime = \"{}\"\nsocket = \"{}/run/agent.sock\"\n",
             real.display(),
-            node.dir.display(),
-            door == Some(Door::Wrapper)
+            node.dir.display()
         );
         fs::write(dir.join("config.toml"), text).expect("it takes files");
-        let globals: &[&str] = match row.tool {
-            "crun" | "crun-1.21" => &["--cgroup-manager=disabled"],
-            "runsc" => &["--ignore-cgroups", "--network=none", "--platform=systrap"],
+        let globals: &[&str] = match row {
+            RUNSC => &["--ignore-cgroups", "--network=none", "--platform=systrap"],
+            row if row.is_crun() => &["--cgroup-manager=disabled"],
             _ => &[],
         };
         Self {
+            row,
             door,
             dir,
             program,
@@ -114,7 +115,16 @@ impl Bundles {
         if self.door == Some(Door::Hook) {
             config["hooks"] = hooks(&self.dir.join("config.toml"));
         }
+        if self.door == Some(Door::Hook) && self.row.is_crun() {
+            // Else it is silent about why a hook has failed.
+            config["annotations"]["run.oci.hooks.stderr"] = json!(self.hook_errors());
+            let _ = fs::remove_file(self.hook_errors());
+        }
         fs::write(bundle.join("config.json"), config.to_string()).expect("it takes files");
+    }
+
+    fn hook_errors(&self) -> PathBuf {
+        self.dir.join("hook-errors")
     }
 
     /// Runs the runtime; what it said if it failed. What it starts has its output, and
@@ -135,7 +145,8 @@ impl Bundles {
             .stderr(file(&errors))
             .status()
             .expect("timeout runs");
-        let said = fs::read(&errors).unwrap_or_default();
+        let of_hook = fs::read(self.hook_errors()).unwrap_or_default();
+        let said = [fs::read(&errors).unwrap_or_default(), of_hook].concat();
         canary::said(&self.dir, &arguments.join(" "), &said);
         if status.success() {
             return Ok(());

@@ -19,9 +19,6 @@ use crate::{
 
 /// The cell of a runtime and a door, which the node's containerd has.
 pub(super) fn cell(node: &mut Node, row: Row, door: Door) {
-    if door == Door::Wrapper {
-        node.configure("[guard]\n", "[guard]\ninject = true\n");
-    }
     prepare(node);
     let place = Place::Cri;
     begin(node, place, row);

@@ -27,7 +27,6 @@ use crate::{
 
 /// The cells of a runtime with `ctr run`.
 pub(super) fn cells(node: &mut Node, row: Row) {
-    node.configure("[guard]\n", "[guard]\ninject = true\n");
     prepare(node);
     let place = Place::Ctr;
     begin(node, place, row);

@@ -9,6 +9,7 @@ use crate::{
     cases::{SHARED, create},
     daemon::until_true,
     node::{Node, SOON},
+    setup::actor_volumes,
 };
 
 /// What became of it.
@@ -112,17 +113,20 @@ fn released(node: &Node, what: &str) {
 
 /// What was said, without what is different in every run.
 pub(super) fn reason(node: &Node, said: &str) -> String {
-    let dir = node.dir.display().to_string();
+    // Some runtimes log in JSON, or quote what they hand on.
+    let said = said.replace("\\n", "\n").replace("\\\"", "\"");
     let lines = said.lines().map(str::trim).filter(|l| !l.is_empty());
-    let line = lines.clone().find(|l| l.contains("actor-volumes"));
-    let line = line
-        .or_else(|| lines.clone().next_back())
-        .unwrap_or_default();
-    let text = line.replace(&dir, "…");
-    // The runtime's own log begins each line with the time and more.
-    let text = text.split(" msg=").last().unwrap_or_default();
-    let from = text.find("actor-volumes: ").unwrap_or_default();
-    let shown = text[from..].trim_matches('"').replace('|', "/");
-    assert!(shown.len() < 700, "too long for a table: {shown}");
-    shown
+    let ours = lines.clone().find(|l| l.contains("actor-volumes: "));
+    let line = ours.or_else(|| lines.clone().next_back());
+    let line = line.unwrap_or_default();
+    let from = line
+        .find("actor-volumes: ")
+        .or_else(|| line.find(" msg=").map(|at| at + 5));
+    let line = line[from.unwrap_or_default()..].trim_matches('"');
+    let programs = actor_volumes();
+    let program = programs.get_program().to_string_lossy();
+    let line = line.replace(&*program, "actor-volumes").replace('|', "/");
+    let line = line.replace(&node.dir.display().to_string(), "…");
+    assert!(line.len() < 700, "too long for a table: {line}");
+    line
 }
