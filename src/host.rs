@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every system call, and the only room that may hold unsafe code.
 
+pub mod attach;
 pub mod caps;
 pub mod child;
 pub mod crash;

@@ -9,9 +9,11 @@ mod json;
 mod question;
 mod refusal;
 mod spec;
+mod state;
 
 pub use command::{Command, Making};
 pub use features::maps_owners;
 pub use question::{Pod, Question, question};
 pub use refusal::{refuse, write_log};
 pub use spec::{ContainerSpec, MAX_CONFIG_BYTES, of_status, parse, read};
+pub use state::{MAX_STATE_BYTES, State};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The composition root: the only place that knows all rooms.
 
+mod bind;
 mod bundle;
 mod control;
 mod doctor;
@@ -10,9 +11,11 @@ mod gates;
 mod guard;
 mod helped;
 mod helper;
+mod hook;
 mod injection;
 mod key;
 mod launched;
+mod mounter;
 mod node;
 mod own;
 mod parts;
@@ -43,17 +46,21 @@ pub fn run() -> ExitCode {
     if guard::is_called() {
         return guard::guard(&guard::Place::by_name());
     }
+    let told = hook::Told::read();
+    if told.as_ref().is_some_and(hook::Told::is_foreign) {
+        return ExitCode::SUCCESS;
+    }
     let done = if launched::is_launched() {
         launched::limit()
             .and_then(|limited| supervisor(launched::run(&limited)))
             .map(|()| ExitCode::SUCCESS)
     } else {
-        dispatch(Cli::parse())
+        dispatch(Cli::parse(), told)
     };
     done.unwrap_or_else(|error| cli::report(&error))
 }
 
-fn dispatch(cli: Cli) -> Result<ExitCode> {
+fn dispatch(cli: Cli, told: Option<hook::Told>) -> Result<ExitCode> {
     match cli.command {
         Command::Serve(options) => {
             let config = Config::load(&options.config)?;
@@ -122,6 +129,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Key(command) => key::run(&command)?,
         Command::Store(command) => store::run(&command)?,
         Command::Runtime(options) => return Ok(guard::guard(&guard::Place::of(options))),
+        Command::Hook(options) => return Ok(hook::hook(&options, told)),
+        Command::Mounter => return mounter::mounter(),
+        Command::Bind(options) => bind::bind(&options)?,
+        Command::Unbind(options) => bind::unbind(&options)?,
         Command::Bundle(command) => bundle::run(&command)?,
         Command::Helper(cli::Helper {
             verb: Some(cli::Deed::Deed { mount_root }),

@@ -87,3 +87,14 @@ pub(super) fn oci_config(bytes: &[u8]) {
         }
     }
 }
+
+/// As a hook reads it, and `bind`.
+pub(super) fn oci_state(bytes: &[u8]) {
+    match oci::State::parse(bytes) {
+        Ok(state) => assert_eq!(
+            state.init().ok().map(i64::from),
+            Some(state.pid).filter(|pid| (1..=i64::from(u32::MAX)).contains(pid))
+        ),
+        Err(refusal) => assert!(!refusal.full_message().is_empty()),
+    }
+}

@@ -23,6 +23,12 @@ pub struct Kept {
     pub bounding_stays: bool,
 }
 
+/// Whether the calling thread may use all of these. In a user namespace it has them over
+/// what belongs to that alone.
+pub fn has(wanted: CapabilitySet) -> io::Result<bool> {
+    Ok(capabilities(None)?.effective.contains(wanted))
+}
+
 /// Leaves the calling thread these capabilities at most, in every set, and lets neither
 /// it nor what it starts ever gain another one (no_new_privs). Effective are those alone
 /// that it uses itself.

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
 };
 
@@ -15,7 +15,7 @@ use rustix::{
     mount::OpenTreeFlags,
 };
 
-use super::{enter, mountinfo::Identity};
+use super::{enter, mount, mountinfo::Identity};
 
 /// What keeps the owners of a mount from being mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,31 +50,9 @@ pub fn can_map(path: &Path, shows: &Identity, process: u32) -> io::Result<()> {
     map(copy.as_fd(), namespace.as_fd())
 }
 
-#[allow(unsafe_code)]
-fn map(copy: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: u64::try_from(namespace.as_raw_fd()).map_err(io::Error::other)?,
-    };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
-    // SAFETY: both descriptors are open, the path is an empty C string, and the
-    // kernel reads the attributes alone, whose size it is told.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            copy.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    if answer == 0 {
-        return Ok(());
-    }
-    Err(io::Error::last_os_error())
+/// Shows the copy, which must be mounted nowhere, with the owners of this user namespace.
+pub(super) fn map(copy: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    mount::set_attributes(copy, libc::MOUNT_ATTR_IDMAP, false, Some(namespace))
 }
 
 /// What is lacking, by the errno of a failure; none: something else failed.

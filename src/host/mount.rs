@@ -72,6 +72,41 @@ pub(super) fn make_private(tree: BorrowedFd<'_>) -> rustix::io::Result<()> {
     rustix::mount::mount_change(itself(tree), MountPropagationFlags::PRIVATE)
 }
 
+/// Sets attributes of the mount and of all that is mounted in it, of all or of none.
+/// With `private` they propagate nowhere from now on.
+#[allow(unsafe_code)]
+pub(super) fn set_attributes(
+    tree: BorrowedFd<'_>,
+    set: u64,
+    private: bool,
+    users: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let users = users.map_or(Ok(0), |fd| u64::try_from(fd.as_raw_fd()));
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: 0,
+        propagation: if private { libc::MS_PRIVATE } else { 0 },
+        userns_fd: users.map_err(io::Error::other)?,
+    };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    // SAFETY: the descriptors are open, the path is an empty C string, and the
+    // kernel reads the attributes alone, whose size it is told.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if answer == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
+}
+
 /// The descriptor leads to the new mount itself: no name is resolved again.
 fn itself(tree: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", tree.as_raw_fd())

@@ -28,20 +28,33 @@ pub fn start_time(pid: u32) -> io::Result<Option<u64>> {
         Err(e) if super::holders::gone(&e) => return Ok(None),
         read => read?,
     };
-    // The name in parentheses may hold anything, also a parenthesis.
-    let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
-    let mut fields = after.split(' ');
-    // Fields 3 and 22 of proc_pid_stat(5).
-    if matches!(fields.next(), Some("Z" | "X")) {
+    if has_ended(&stat) {
         return Ok(None);
     }
-    let ticks = fields.nth(18).and_then(|field| field.parse().ok());
-    ticks.map(Some).ok_or_else(|| {
+    start_in(&stat).map(Some).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidData,
             format!("/proc/{pid}/stat is not understood"),
         )
     })
+}
+
+/// When a process began, by its `/proc/<pid>/stat`. None: it has ended, or that is not
+/// understood.
+pub(super) fn start_in(stat: &str) -> Option<u64> {
+    // Field 22 of proc_pid_stat(5).
+    let mut fields = after_name(stat).split(' ');
+    fields.nth(19)?.parse().ok().filter(|_| !has_ended(stat))
+}
+
+fn has_ended(stat: &str) -> bool {
+    matches!(after_name(stat).split(' ').next(), Some("Z" | "X"))
+}
+
+/// The fields from the third on: the name in parentheses may hold anything, also a
+/// parenthesis.
+fn after_name(stat: &str) -> &str {
+    stat.rsplit_once(") ").map_or("", |(_, after)| after)
 }
 
 /// Asks the process to end, by SIGTERM.

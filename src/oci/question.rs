@@ -154,6 +154,7 @@ mod tests {
                 mounts: mounts.iter().map(mount).collect(),
                 devices: Vec::new(),
             },
+            ..ContainerSpec::default()
         }
     }
 

@@ -29,6 +29,8 @@ pub struct ContainerSpec {
     pub annotations: BTreeMap<String, String>,
     /// Mounts and devices.
     pub spec: Spec,
+    /// The root file system, as it stands there: below the bundle unless it is absolute.
+    pub rootfs: PathBuf,
 }
 
 impl ContainerSpec {
@@ -99,6 +101,7 @@ fn of_interest(raw: Raw) -> ContainerSpec {
             mounts: raw.mounts.into_iter().map(mount).collect(),
             devices: linux.devices.into_iter().map(device).collect(),
         },
+        rootfs: raw.root.path,
     }
 }
 
@@ -111,6 +114,15 @@ struct Raw {
     mounts: Vec<RawMount>,
     #[serde(deserialize_with = "or_none")]
     linux: RawLinux,
+    #[serde(deserialize_with = "or_none")]
+    root: RawRoot,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawRoot {
+    #[serde(deserialize_with = "or_none")]
+    path: PathBuf,
 }
 
 #[derive(Default, Deserialize)]
@@ -143,7 +155,7 @@ struct RawDevice {
 }
 
 /// Runtimes take null for nothing there.
-fn or_none<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(super) fn or_none<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,
@@ -173,6 +185,7 @@ mod tests {
             "linux":{"netDevices":{"eth0":{}},"devices":[{"path":"/dev/x","type":"b","major":7,"minor":1}]}}"#;
         let read = parse(text).unwrap();
         assert_eq!(read.annotations["a"], "b");
+        assert_eq!(read.rootfs, Path::new("rootfs"));
         assert_eq!(read.spec.mounts.len(), 2);
         assert_eq!(read.spec.mounts[1].options, ["rbind", "ro"]);
         assert_eq!(read.spec.mounts[1].kind, "");
