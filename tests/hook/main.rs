@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // the whole file is a test
 
 mod agent;
+mod bound;
 mod bundle;
 mod killed;
 mod places;
