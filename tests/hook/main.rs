@@ -6,6 +6,7 @@
 mod agent;
 mod bound;
 mod bundle;
+mod files;
 mod killed;
 mod places;
 mod refused;
