@@ -4,6 +4,7 @@
 
 use std::{
     env, fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -82,6 +83,34 @@ impl Setup {
         }
         Some(String::from_utf8_lossy(&output.stdout).trim().into())
     }
+
+    /// The program of a tool that is an OCI runtime, for a node in this directory; none
+    /// when it was skipped.
+    pub(crate) fn runtime(&self, tool: &str, dir: &Path) -> Option<PathBuf> {
+        // The tool's name may end with a version.
+        let name = tool.split('-').next().unwrap_or(tool);
+        let program = self.tool(tool)?.join(name);
+        if name == "crun" {
+            return Some(with_pure_cgroups(&program, &dir.join(name)));
+        }
+        Some(program)
+    }
+}
+
+/// crun wants control groups of version 2 alone, and this machine may have both. What
+/// is mounted on the host goes on to reach it.
+fn with_pure_cgroups(program: &Path, script: &Path) -> PathBuf {
+    let text = format!(
+        "#!/bin/sh\nexec unshare --mount --propagation slave sh -c \
+         'mount -t cgroup2 none /sys/fs/cgroup && exec \"$0\" \"$@\"' {} \"$@\"\n",
+        program.display()
+    );
+    if !script.exists() {
+        fs::write(script, text).expect("the node's directory takes files");
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(script, executable).expect("it was written");
+    }
+    script.to_owned()
 }
 
 /// Our binary.

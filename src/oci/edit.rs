@@ -12,15 +12,12 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::json::{Object, elements, insert, quoted, remove};
+use super::json::{Object, elements, insert, remove};
 use crate::{
     api::annotation,
     error::{Error, Result},
     model::clean_path,
 };
-
-/// By these annotations gVisor is told what to make of a mount.
-const GVISOR: &str = "dev.gvisor.spec.mount.";
 
 /// What a container is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,11 +28,11 @@ pub struct Given {
     pub devices: Vec<GivenDevice>,
     /// Below it lies everything that is given to anyone.
     pub mount_root: PathBuf,
-    /// Whether gVisor is to be told of each mount.
-    pub gvisor: bool,
 }
 
-/// A bind mount.
+/// A bind mount. gVisor is told nothing of it by annotations (`dev.gvisor.spec.mount`): a
+/// bind mount that it is told of becomes an overlay of the sandbox's own, whatever they
+/// say of sharing, and nothing that is written reaches the volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GivenMount {
     /// The path in the container.
@@ -79,12 +76,6 @@ pub fn inject(config: &[u8], given: &Given) -> Result<Vec<u8>> {
         let linux = linux_with(spec.get("linux")?.unwrap_or("{}"), &given.devices)?;
         values.push(("linux", linux));
     }
-    if given.gvisor && !given.mounts.is_empty() {
-        let annotations = Object::read(spec.get("annotations")?.unwrap_or("{}"))?;
-        let hints = hints(&given.mounts);
-        let hints: Vec<(&str, String)> = hints.iter().map(|(k, v)| (&**k, quoted(v))).collect();
-        values.push(("annotations", annotations.with(&hints)?));
-    }
     Ok(spec.with(&values)?.into_bytes())
 }
 
@@ -92,7 +83,6 @@ pub fn inject(config: &[u8], given: &Given) -> Result<Vec<u8>> {
 pub fn release(config: &[u8], mount_root: &Path) -> Result<Vec<u8>> {
     let spec = Object::read(text(config)?)?;
     let mut values = Vec::new();
-    let annotations = spec.get("annotations")?.map(Object::read).transpose()?;
     if let Some(array) = spec.get("mounts")? {
         let all = elements(Some(array))?;
         let is_ours = |mount: &&str| Ok(is_below(&read::<Mount>(mount)?.source(), mount_root));
@@ -102,15 +92,9 @@ pub fn release(config: &[u8], mount_root: &Path) -> Result<Vec<u8>> {
         }
     }
     if let Some(linux) = spec.get("linux")? {
+        let annotations = spec.get("annotations")?.map(Object::read).transpose()?;
         let places = annotations.as_ref().map(device_places).unwrap_or_default();
         values.extend(linux_without(linux, &places)?.map(|linux| ("linux", linux)));
-    }
-    if let Some(annotations) = annotations {
-        let ours = our_hints(&annotations, mount_root);
-        if !ours.is_empty() {
-            let is_ours = |key: &str| hint_name(key).is_some_and(|name| ours.contains(name));
-            values.push(("annotations", annotations.without(is_ours)));
-        }
     }
     Ok(spec.with(&values)?.into_bytes())
 }
@@ -309,45 +293,6 @@ fn device_places(annotations: &Object<'_>) -> BTreeSet<PathBuf> {
     let grant = annotation::read(&ours).ok().flatten().map(|p| p.grant);
     let devices = grant.map(|grant| grant.devices).unwrap_or_default();
     devices.iter().map(|d| clean_path(&d.device_path)).collect()
-}
-
-/// The annotations by which gVisor knows that others change what is in the mounts, too.
-fn hints(mounts: &[GivenMount]) -> Vec<(String, String)> {
-    let mut hints = Vec::new();
-    for (index, mount) in mounts.iter().enumerate() {
-        // A volume may be mounted more than once.
-        let earlier = mounts[..index].iter().filter(|m| m.volume == mount.volume);
-        let name = match earlier.count() {
-            0 => mount.volume.clone(),
-            count => format!("{}-{count}", mount.volume),
-        };
-        let options = mount.options.join(",");
-        for (key, value) in [
-            ("source", mount.source.as_str()),
-            ("type", "bind"),
-            ("share", "shared"),
-            ("options", &options),
-        ] {
-            hints.push((format!("{GVISOR}{name}.{key}"), value.to_owned()));
-        }
-    }
-    hints
-}
-
-/// The name of a mount in an annotation for gVisor.
-fn hint_name(key: &str) -> Option<&str> {
-    Some(key.strip_prefix(GVISOR)?.rsplit_once('.')?.0)
-}
-
-/// The names of mounts of ours there.
-fn our_hints(annotations: &Object<'_>, mount_root: &Path) -> BTreeSet<String> {
-    let is_ours = |key: &&str| {
-        let text = annotations.get(key).ok().flatten();
-        let source = text.and_then(|text| serde_json::from_str::<String>(text).ok());
-        key.ends_with(".source") && source.is_some_and(|s| is_below(&clean_path(&s), mount_root))
-    };
-    let ours = annotations.keys().filter(is_ours);
-    ours.filter_map(hint_name).map(str::to_owned).collect()
 }
 
 fn text(config: &[u8]) -> Result<&str> {

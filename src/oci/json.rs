@@ -107,22 +107,6 @@ impl<'a> Object<'a> {
         let blank = self.text[inside..].trim_ascii_start();
         self.text.len() - blank.len()
     }
-
-    /// The text without these members.
-    pub(super) fn without(&self, goes: impl Fn(&str) -> bool) -> String {
-        // From the quote of each key to the end of its value. A key may be written with
-        // escapes, so it is looked for from the last value's end on.
-        let mut spans = Vec::new();
-        let mut from = self.first();
-        for (_, value) in &self.members {
-            let quote = self.text[from..].find('"').map_or(from, |at| from + at);
-            let end = place(self.text, value.get()).end;
-            spans.push(quote..end);
-            from = end;
-        }
-        let goes: Vec<bool> = self.members.iter().map(|(key, _)| goes(key)).collect();
-        cut(self.text, &spans, &goes)
-    }
 }
 
 /// The elements of an array as it is written; of none: no elements.
@@ -158,7 +142,7 @@ pub(super) fn remove(array: &str, goes: &[bool]) -> Result<String> {
     Ok(cut(array, &spans, goes))
 }
 
-/// The text without some of the parts that commas are between.
+/// The text without some of the parts that have commas between them.
 fn cut(text: &str, spans: &[Range<usize>], goes: &[bool]) -> String {
     let mut splices = Vec::new();
     let mut some_stay = false;
@@ -181,7 +165,7 @@ fn cut(text: &str, spans: &[Range<usize>], goes: &[bool]) -> String {
 }
 
 /// A text as JSON.
-pub(super) fn quoted(text: &str) -> String {
+fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
@@ -228,23 +212,6 @@ mod tests {
         assert_eq!(object.get("a").unwrap(), Some("{\"x\" :1}"));
         let empty = Object::read("{ }").unwrap();
         assert_eq!(empty.with(&[("c", "1".into())]).unwrap(), "{ \"c\":1}");
-    }
-
-    #[test]
-    fn members_go_with_their_commas() {
-        let text = "{ \"a\":1, \"\\u0062\" : \"x\\\"}\" ,\"c\":[\",\"] }";
-        for (goes, left) in [
-            ("a", "{ \"\\u0062\" : \"x\\\"}\" ,\"c\":[\",\"] }"),
-            ("b", "{ \"a\":1 ,\"c\":[\",\"] }"),
-            ("c", "{ \"a\":1, \"\\u0062\" : \"x\\\"}\" }"),
-            ("ab", "{ \"c\":[\",\"] }"),
-            ("bc", "{ \"a\":1 }"),
-            ("abc", "{  }"),
-            ("", text),
-        ] {
-            let object = Object::read(text).unwrap();
-            assert_eq!(object.without(|key| goes.contains(key)), left, "{goes}");
-        }
     }
 
     #[test]

@@ -169,7 +169,6 @@ impl Injection<'_> {
             mounts: mounts.collect(),
             devices: devices.collect(),
             mount_root: answer.mount_root.into(),
-            gvisor,
         })
     }
 }

@@ -17,13 +17,12 @@ fn mount(destination: &str, volume: &str) -> GivenMount {
     }
 }
 
-fn given(destinations: &[&str], gvisor: bool) -> Given {
+fn given(destinations: &[&str]) -> Given {
     let name = |d: &&str| mount(d, &d.trim_start_matches('/').replace('/', "-"));
     Given {
         mounts: destinations.iter().map(name).collect(),
         devices: Vec::new(),
         mount_root: ROOT.into(),
-        gvisor,
     }
 }
 
@@ -35,7 +34,7 @@ fn with_device(read_only: bool) -> Given {
             minor: 3,
             read_only,
         }],
-        ..given(&[], false)
+        ..given(&[])
     }
 }
 
@@ -54,19 +53,19 @@ fn refused(config: &str, given: &Given) -> String {
 #[test]
 fn only_what_is_given_is_new_and_every_other_byte_stays() {
     let config = "{\n  \"ociVersion\" : \"9.9\",\n  \"x\": 1.50E+400,\n  \"mounts\": [ {\"destination\":\"/proc\",\"type\":\"proc\", \"new\":0.10 } ],\n  \"process\":{\"args\":[\"\\u0061\"]}}\n";
-    let with = injected(config, &given(&["/a"], false));
+    let with = injected(config, &given(&["/a"]));
     let ours = r#",{"destination":"/a","options":["rbind","rprivate","rw"],"source":"/m/a","type":"bind"}"#;
     assert_eq!(with, config.replace("0.10 }", &format!("0.10 }}{ours}")));
-    assert_eq!(injected(&with, &given(&["/a"], false)), with);
+    assert_eq!(injected(&with, &given(&["/a"])), with);
     assert_eq!(released(&with), config);
-    assert_eq!(injected(config, &given(&[], false)), config);
+    assert_eq!(injected(config, &given(&[])), config);
     assert_eq!(released(config), config);
 }
 
 #[test]
 fn a_specification_without_mounts_has_them_then() {
     for config in ["{}", r#"{"mounts":null}"#, r#"{"mounts":[]}"#] {
-        let with = injected(config, &given(&["/a"], false));
+        let with = injected(config, &given(&["/a"]));
         let read = crate::oci::parse(with.as_bytes()).unwrap();
         assert_eq!(read.spec.mounts.len(), 1, "{with}");
         assert!(!released(&with).contains("/m/a"));
@@ -85,7 +84,7 @@ fn a_mount_comes_after_those_above_it_and_before_those_below_it() {
         let mounts: Vec<_> = mounts.collect();
         json!({ "mounts": mounts }).to_string()
     };
-    let nested = given(&["/a", "/a/b"], false);
+    let nested = given(&["/a", "/a/b"]);
     for (before, after) in [
         (&["/", "/proc"][..], "/ /proc /a /a/b"),
         (&["/", "/a/b/c/", "/x"], "/ /a /a/b /a/b/c/ /x"),
@@ -168,25 +167,6 @@ fn a_device_that_is_the_containers_own_stays() {
 }
 
 #[test]
-fn gvisor_is_told_of_each_mount_and_of_each_alone() {
-    let config = r#"{"annotations":{"a":"b","dev.gvisor.spec.mount.own.source":"/x"}}"#;
-    let mut twice = given(&["/a", "/b"], true);
-    twice.mounts[1].volume = "a".into();
-    let with = injected(config, &twice);
-    let read: Value = serde_json::from_str(&with).unwrap();
-    let of = |key: &str| read["annotations"][format!("dev.gvisor.spec.mount.{key}")].clone();
-    assert_eq!(of("a.source"), "/m/a");
-    assert_eq!(of("a.type"), "bind");
-    assert_eq!(of("a.share"), "shared");
-    assert_eq!(of("a.options"), "rbind,rprivate,rw");
-    assert_eq!(of("a-1.source"), "/m/b");
-    assert_eq!(injected(&with, &twice), with);
-    let left: Value = serde_json::from_str(&released(&with)).unwrap();
-    let before: Value = serde_json::from_str(config).unwrap();
-    assert_eq!(left["annotations"], before["annotations"]);
-}
-
-#[test]
 fn the_user_namespace_is_found() {
     let found = |namespaces: &str| {
         let config = format!(r#"{{"linux":{{"namespaces":{namespaces}}}}}"#);
@@ -210,10 +190,10 @@ fn what_is_ambiguous_is_not_changed() {
         "",
         "[]",
     ] {
-        let done = inject(config.as_bytes(), &given(&["/z"], false));
+        let done = inject(config.as_bytes(), &given(&["/z"]));
         assert!(done.is_err(), "{config}");
     }
-    assert!(inject(b"\xff{}", &given(&["/z"], false)).is_err());
+    assert!(inject(b"\xff{}", &given(&["/z"])).is_err());
     let twice = r#"{"linux":{"devices":[],"devices":[]}}"#;
     assert!(inject(twice.as_bytes(), &with_device(false)).is_err());
 }
@@ -312,11 +292,11 @@ fn meaning(config: &str) -> Value {
 proptest! {
     #[test]
     fn what_was_given_and_released_leaves_the_same(
-        config in config(), pretty in any::<bool>(), gvisor in any::<bool>(), device in any::<bool>(),
+        config in config(), pretty in any::<bool>(), device in any::<bool>(),
     ) {
         let text = if pretty { serde_json::to_string_pretty(&config).unwrap() } else { config.to_string() };
         let has_grant = config["annotations"][annotation::ACTOR] == "agents/a";
-        let mut given = given(&["/p/q/r", "/v"], gvisor);
+        let mut given = given(&["/p/q/r", "/v"]);
         if device && has_grant {
             given.devices = with_device(false).devices;
         }
@@ -331,7 +311,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_borne(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = inject(&bytes, &given(&["/a"], true));
+        let _ = inject(&bytes, &given(&["/a"]));
         let _ = release(&bytes, Path::new(ROOT));
         let _ = user_namespace(&bytes);
     }
