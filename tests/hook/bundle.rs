@@ -225,6 +225,15 @@ impl Place {
         }
     }
 
+    /// Whatever runs in a container of this place is killed.
+    pub(crate) fn end(&self) {
+        while let Some(pid) = self.holder() {
+            let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn holder(&self) -> Option<String> {
         let rootfs = self.rootfs().canonicalize().unwrap();
         let volumes = self.path("volumes");
