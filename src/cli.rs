@@ -5,6 +5,7 @@
 //! status is 0, 2 for a wrong command line, else that of the error's kind.
 
 mod actor;
+mod bind;
 pub mod bundle;
 mod doctor;
 mod driver;
@@ -30,9 +31,10 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
+pub use bind::{At, Bind, Unbind};
 pub use doctor::{Doctor, Facts, KeyFacts, Place, RuntimeSettings, judge};
 pub use helper::{Deed, Helper};
-pub use hook::{Hook, Mounter, Stage};
+pub use hook::{Hook, Stage};
 pub use node::NodeCommand;
 pub use runtime::Runtime;
 
@@ -122,9 +124,21 @@ pub enum Command {
     ///
     /// Example: actor-volumes hook createRuntime
     Hook(Hook),
+    /// Give a container that runs already its actor's volumes.
+    ///
+    /// For warm pools: the container was made before it was known whose it is. The
+    /// volumes are mounted into it; no process in it may need them before.
+    ///
+    /// Example: actor-volumes bind c1 --root /run/runc --annotations granted.json
+    Bind(Bind),
+    /// Take volumes away from a container that runs on: those that `bind` or a hook has
+    /// mounted.
+    ///
+    /// Example: actor-volumes unbind c1 --root /run/runc
+    Unbind(Unbind),
     /// Mount into a container what standard input says.
     #[command(hide = true)]
-    Mounter(Mounter),
+    Mounter,
     /// A verb of the control plane.
     #[command(flatten)]
     Client(ClientCommand),
@@ -293,7 +307,12 @@ mod tests {
             "hook createRuntime",
             "hook prestart --config /c",
             "hook --config /c poststop",
-            "mounter --detach",
+            "mounter",
+            "bind c1 --root /run/runc --annotations /f --container agent",
+            "bind c1 --runtime /usr/bin/crun --config /c",
+            "bind c1 --pid 7 --bundle /b --annotations -",
+            "unbind c1 --root /run/runc",
+            "unbind c1 --pid 7 --bundle /b",
             "store check /s/control.redb -o json",
             "store check --repair-indexes /s/control.redb",
             "store export /s/control.redb --with-contexts",
@@ -332,6 +351,10 @@ mod tests {
             "runtime -- state c1",
             "hook",
             "hook createContainer",
+            "bind",
+            "bind c1 --pid 7",
+            "bind c1 --pid 7 --bundle /b --root /r",
+            "unbind c1 --annotations /f",
             "hook create-runtime",
             "node --config /c ls",
             "helper --socket /s",

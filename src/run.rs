@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The composition root: the only place that knows all rooms.
 
+mod bind;
 mod bundle;
 mod control;
 mod doctor;
@@ -129,7 +130,9 @@ fn dispatch(cli: Cli, told: Option<hook::Told>) -> Result<ExitCode> {
         Command::Store(command) => store::run(&command)?,
         Command::Runtime(options) => return Ok(guard::guard(&guard::Place::of(options))),
         Command::Hook(options) => return Ok(hook::hook(&options, told)),
-        Command::Mounter(options) => return mounter::mounter(&options),
+        Command::Mounter => return mounter::mounter(),
+        Command::Bind(options) => bind::bind(&options)?,
+        Command::Unbind(options) => bind::unbind(&options)?,
         Command::Bundle(command) => bundle::run(&command)?,
         Command::Helper(cli::Helper {
             verb: Some(cli::Deed::Deed { mount_root }),

@@ -49,8 +49,8 @@ pub struct Which {
 pub struct Inject {
     #[command(flatten)]
     pub which: Which,
-    /// The runtime that will make the container, a path or a name; it is asked whether it
-    /// maps owners, where there is a user namespace, and gVisor (runsc) is told of mounts.
+    /// The runtime that will make the container, a path or a name: where there is a user
+    /// namespace it is asked whether it maps owners, and gVisor (runsc) has no block devices.
     #[arg(long, value_name = "RUNTIME")]
     pub runtime: Option<PathBuf>,
 }

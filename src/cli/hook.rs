@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `hook`, and what it starts to mount.
+//! `hook`: what an OCI runtime starts.
 
 use std::path::PathBuf;
 
@@ -37,12 +37,4 @@ impl Stage {
     pub fn of(name: &str) -> Option<Self> {
         Self::from_str(name, false).ok()
     }
-}
-
-/// `mounter`
-#[derive(Debug, Args)]
-pub struct Mounter {
-    /// Take volumes away again.
-    #[arg(long)]
-    pub detach: bool,
 }

@@ -14,7 +14,7 @@ mod container;
 mod place;
 mod source;
 
-use std::path::PathBuf;
+use std::{cmp::Reverse, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,13 +51,24 @@ pub struct Wanted {
     pub no_exec: bool,
 }
 
-/// What is to be mounted, or taken away again.
+/// What is to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// Where.
     pub target: Target,
     /// What: parents before what is below them.
     pub volumes: Vec<Wanted>,
+}
+
+/// What is to be taken away again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taking {
+    /// Where.
+    pub target: Target,
+    /// Below it lies everything that is published on this host.
+    pub mount_root: PathBuf,
+    /// What the specification mounts stays: these paths of the container.
+    pub spared: Vec<String>,
 }
 
 /// Looks whether volumes can be mounted into the container at all. Changes nothing, and
@@ -99,29 +110,28 @@ pub fn attach(order: &Order) -> Result<()> {
     )))
 }
 
-/// Takes the volumes away again where they are mounted in the container: all of them, or
-/// none where one is in use. Gives how many there were.
-pub fn detach(order: &Order) -> Result<usize> {
-    let container = Container::open(&order.target)?;
-    let identities: Vec<_> = order
-        .volumes
-        .iter()
-        .map(source::identity)
-        .collect::<Result<_>>()?;
+/// Takes away what is mounted in the container of all that is published on this host, but
+/// for what its specification has: all, or none where one is in use. Gives the places.
+pub fn detach(taking: &Taking) -> Result<Vec<PathBuf>> {
+    let container = Container::open(&taking.target)?;
+    let published = source::published(&taking.mount_root)?;
+    let table = container.mounts()?;
+    let mut found = place::of_volumes(table, &published, taking);
     container.enter()?;
-    let mut found = Vec::new();
-    for (wanted, identity) in order.volumes.iter().zip(&identities) {
-        found.extend(place::find(&container, &wanted.destination, identity)?);
-    }
     // What is below goes before what it is below of.
-    found.sort_by_key(|place| std::cmp::Reverse(place.components().count()));
-    for (n, place) in found.iter().enumerate() {
-        if let Err(e) = place::take_away(&container, place) {
-            return Err(match n {
-                0 => e,
-                _ => e.context(format_args!("{n} of {} are taken away", found.len())),
-            });
+    found.sort_by_key(|mount| Reverse(mount.mount_point.components().count()));
+    let mut taken = Vec::new();
+    for mount in &found {
+        match place::take_away(&container, mount) {
+            Ok(kept) => taken.push((kept, mount)),
+            Err(error) => {
+                for (kept, mount) in taken.iter().rev() {
+                    place::put_back(&container, kept, mount)
+                        .map_err(|e| e.context(error.full_message()))?;
+                }
+                return Err(error);
+            }
         }
     }
-    Ok(found.len())
+    Ok(found.into_iter().map(|mount| mount.mount_point).collect())
 }

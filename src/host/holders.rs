@@ -175,8 +175,19 @@ fn control_groups(pid: u32) -> io::Result<String> {
     std::fs::read_to_string(format!("/proc/{pid}/cgroup"))
 }
 
+/// An id may be short, as people choose them: it counts where it is a whole name, also
+/// with what runtimes and systemd put around it (`runc-ID.scope`, `slice:runc:ID`).
 fn names_one_of(groups: &str, containers: &[String]) -> bool {
-    containers.iter().any(|id| groups.contains(id.as_str()))
+    let paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let mut names = paths.flat_map(|path| path.split('/'));
+    names.any(|name| {
+        let name = name.strip_suffix(".scope").unwrap_or(name);
+        let is_it = |id: &String| {
+            let before = name.strip_suffix(id.as_str());
+            before.is_some_and(|before| before.is_empty() || before.ends_with(['-', ':']))
+        };
+        containers.iter().any(is_it)
+    })
 }
 
 fn namespace(pid: &str) -> io::Result<PathBuf> {

@@ -48,12 +48,21 @@ pub struct Born {
     pub start_time: u64,
 }
 
-/// A directory, told from any that comes to its path later.
+/// The bundle of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Bundle {
-    /// Its path.
+    /// Its path, as it was told.
     pub path: PathBuf,
+    /// The directory itself; none: it is not to be seen from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Directory>,
+}
+
+/// A directory, told from any that comes to its path later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Directory {
     /// The device of its file system.
     pub device: u64,
     /// Its inode.
@@ -75,7 +84,7 @@ impl Born {
     }
 }
 
-impl Bundle {
+impl Directory {
     /// What is at the path now.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         let seen = fs::symlink_metadata(path)?;
@@ -83,16 +92,20 @@ impl Bundle {
             return Err(io::ErrorKind::NotADirectory.into());
         }
         Ok(Self {
-            path: path.to_owned(),
             device: seen.dev(),
             inode: seen.ino(),
         })
     }
+}
 
+impl Bundle {
     /// Whether it is still there. What may not be looked at is.
     fn is_there(&self) -> bool {
-        match Self::at(&self.path) {
-            Ok(now) => now == *self,
+        let Some(seen) = self.seen else {
+            return true;
+        };
+        match Directory::at(&self.path) {
+            Ok(now) => now == seen,
             Err(e) => !matches!(
                 e.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
@@ -201,6 +214,13 @@ mod tests {
         }
     }
 
+    fn bundle(path: &Path) -> Bundle {
+        Bundle {
+            path: path.into(),
+            seen: Some(Directory::at(path).unwrap()),
+        }
+    }
+
     fn own() -> Born {
         let pid = std::process::id();
         Born {
@@ -245,7 +265,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("b");
         fs::create_dir(&path).unwrap();
-        let written = anchor(None, Some(Bundle::at(&path).unwrap()));
+        let written = anchor(None, Some(bundle(&path)));
         assert!(written.alive(Door::Bundle).unwrap().is_some());
         assert!(written.alive(Door::Runtime).unwrap().is_none());
         let aside = dir.path().join("aside");
@@ -255,13 +275,13 @@ mod tests {
         assert!(written.alive(Door::Bundle).unwrap().is_none());
         fs::rename(&aside, dir.path().join("b2")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("b2"), dir.path().join("l")).unwrap();
-        assert!(Bundle::at(&dir.path().join("l")).is_err());
+        assert!(Directory::at(&dir.path().join("l")).is_err());
     }
 
     #[test]
     fn a_door_means_it_by_its_root_or_its_bundle() {
         let dir = tempfile::tempdir().unwrap();
-        let one = anchor(None, Some(Bundle::at(dir.path()).unwrap()));
+        let one = anchor(None, Some(bundle(dir.path())));
         let (root, bundle) = (Some(Path::new("/run/runc")), Some(dir.path()));
         assert!(one.is_at(root, None) && one.is_at(None, bundle) && one.is_at(root, bundle));
         let other = Some(Path::new("/other"));

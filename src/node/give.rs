@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::{
     Agent,
     admit::{self, Admitted},
-    anchor::{self, Anchor, Born, Bundle},
+    anchor::{self, Anchor, Born, Bundle, Directory},
     proof,
     volume::{Volume, Want},
 };
@@ -323,24 +323,28 @@ impl HostContainer {
             false if Path::new(&text).is_absolute() => Ok(Some(PathBuf::from(text))),
             false => Err(Error::invalid(format!("{key} must be an absolute path"))),
         };
-        let bundle = path("bundle", asked.bundle)?;
-        let bundle = bundle.map(|path| {
-            Bundle::at(&path).map_err(|e| {
-                Error::precondition(format!(
-                    "the node agent cannot look at the bundle {}: it needs the host's file system, or for a bundle elsewhere use the wrapper or a hook",
+        let bundle = path("bundle", asked.bundle)?.map(|path| {
+            let seen = Directory::at(&path);
+            (path, seen)
+        });
+        let bundle = match (door, bundle) {
+            // Only what is written into a bundle lives as long as the bundle.
+            (Door::Bundle, None) => {
+                return Err(Error::invalid(
+                    "bundle must be told for what is written into it",
+                ));
+            }
+            (Door::Bundle, Some((path, Err(e)))) => {
+                return Err(Error::precondition(format!(
+                    "the node agent cannot look at the bundle {}: it needs the host's file system for that; else use the wrapper or a hook",
                     path.display()
                 ))
-                .with_source(e)
-            })
-        });
-        // Only what is written into a bundle lives as long as the bundle.
-        let bundle = match door {
-            Door::Bundle => Some(bundle.unwrap_or_else(|| {
-                Err(Error::invalid(
-                    "bundle must be told for what is written into it",
-                ))
-            })?),
-            _ => bundle.and_then(Result::ok),
+                .with_source(e));
+            }
+            (_, bundle) => bundle.map(|(path, seen)| Bundle {
+                path,
+                seen: seen.ok(),
+            }),
         };
         Ok(Self {
             door,
@@ -370,8 +374,8 @@ impl HostContainer {
         };
         let birth = match (&anchor.process, &anchor.bundle) {
             (Some(born), _) => format!("{}-{}", born.pid, born.start_time),
-            (None, Some(bundle)) => format!("{}:{}", bundle.device, bundle.inode),
-            (None, None) => String::new(),
+            (None, Some(Bundle { seen: Some(s), .. })) => format!("{}:{}", s.device, s.inode),
+            (None, _) => String::new(),
         };
         Ok(Scope::Container {
             door: self.door,

@@ -35,7 +35,7 @@ const GLOBAL_VALUES: [&str; 16] = [
 ];
 
 /// And those that have none.
-const GLOBAL_FLAGS: [&str; 7] = [
+const GLOBAL_FLAGS: [&str; 8] = [
     "debug",
     "systemd-cgroup",
     "help",
@@ -44,6 +44,7 @@ const GLOBAL_FLAGS: [&str; 7] = [
     "v",
     // Of runsc.
     "ignore-cgroups",
+    "overlay",
 ];
 
 /// runc has a value in the next word, runsc none.
@@ -82,6 +83,8 @@ const DELETE: &str = "delete";
 pub struct Command {
     /// Where the runtime keeps what it knows of containers; none: at its default.
     pub root: Option<PathBuf>,
+    /// gVisor is to keep what is written to mounts for itself.
+    pub keeps_writes: bool,
     /// The log file of the runtime.
     pub log: Option<PathBuf>,
     /// Whether its lines are JSON.
@@ -131,6 +134,10 @@ impl Command {
                 value => value,
             };
             match (name.to_str(), value) {
+                (Some("overlay"), value) => command.keeps_writes = value.is_none_or(is_true),
+                (Some("overlay2"), Some(value)) => {
+                    command.keeps_writes = value.as_bytes().starts_with(b"all:");
+                }
                 (Some("root"), Some(value)) => command.root = Some(value.into()),
                 (Some("log"), Some(value)) => command.log = Some(value.into()),
                 (Some("log-format"), Some(value)) => command.log_is_json = value == "json",
@@ -205,6 +212,11 @@ fn option(word: &OsStr) -> Option<(&OsStr, Option<&OsStr>)> {
         ),
         None => (OsStr::from_bytes(rest), None),
     })
+}
+
+/// As Go reads it.
+fn is_true(word: &OsStr) -> bool {
+    is_one_of(word, &["1", "t", "T", "true", "TRUE", "True"])
 }
 
 fn is_one_of(word: &OsStr, known: &[&str]) -> bool {
@@ -298,6 +310,23 @@ mod tests {
         ] {
             assert_eq!(read(line).deletes, named, "{line}");
             assert!(read(line).makes.is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_sandbox_that_keeps_what_is_written_is_noticed() {
+        for (line, keeps) in [
+            ("--overlay2=all:memory create c1", true),
+            ("-overlay2 all:self create c1", true),
+            ("--overlay create c1", true),
+            ("--overlay=true create c1", true),
+            ("--overlay=false create c1", false),
+            ("--overlay2=root:self create c1", false),
+            ("--overlay2 none create c1", false),
+            ("create c1", false),
+        ] {
+            assert_eq!(read(line).keeps_writes, keeps, "{line}");
+            assert!(read(line).makes.is_some(), "{line}");
         }
     }
 

@@ -83,7 +83,6 @@ pub fn inject(config: &[u8], given: &Given) -> Result<Vec<u8>> {
 pub fn release(config: &[u8], mount_root: &Path) -> Result<Vec<u8>> {
     let spec = Object::read(text(config)?)?;
     let mut values = Vec::new();
-    let annotations = spec.get("annotations")?.map(Object::read).transpose()?;
     if let Some(array) = spec.get("mounts")? {
         let all = elements(Some(array))?;
         let is_ours = |mount: &&str| Ok(is_below(&read::<Mount>(mount)?.source(), mount_root));
@@ -93,6 +92,7 @@ pub fn release(config: &[u8], mount_root: &Path) -> Result<Vec<u8>> {
         }
     }
     if let Some(linux) = spec.get("linux")? {
+        let annotations = spec.get("annotations")?.map(Object::read).transpose()?;
         let places = annotations.as_ref().map(device_places).unwrap_or_default();
         values.extend(linux_without(linux, &places)?.map(|linux| ("linux", linux)));
     }

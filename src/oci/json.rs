@@ -142,7 +142,7 @@ pub(super) fn remove(array: &str, goes: &[bool]) -> Result<String> {
     Ok(cut(array, &spans, goes))
 }
 
-/// The text without some of the parts that commas are between.
+/// The text without some of the parts that have commas between them.
 fn cut(text: &str, spans: &[Range<usize>], goes: &[bool]) -> String {
     let mut splices = Vec::new();
     let mut some_stay = false;

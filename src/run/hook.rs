@@ -115,7 +115,7 @@ fn create(state: &State, config: &Path) -> Result<()> {
         .map_err(unreachable)
         .and_then(|given| {
             let order = order(target, given)?;
-            mounter::attach(&order, settings.deadline)
+            mounter::attach(order, settings.deadline)
         });
     given.map_err(|error| {
         // Also where the answer alone was lost. What was given is published until the
@@ -184,7 +184,7 @@ pub(super) fn user_namespace(process: &Process, look: attach::Look) -> String {
     }
 }
 
-fn bundle_of(state: &State) -> Result<PathBuf> {
+pub(super) fn bundle_of(state: &State) -> Result<PathBuf> {
     if !state.bundle.is_absolute() {
         return Err(Error::invalid(format!(
             "the runtime tells no absolute path of the bundle, but {:?}",
@@ -195,7 +195,7 @@ fn bundle_of(state: &State) -> Result<PathBuf> {
 }
 
 /// Where this host has the root file system. What the runtime tells of it counts.
-fn rootfs_of(state: &State, bundle: &Path, of_spec: &Path) -> Result<PathBuf> {
+pub(super) fn rootfs_of(state: &State, bundle: &Path, of_spec: &Path) -> Result<PathBuf> {
     let told = match state.root.as_os_str().is_empty() {
         true => of_spec,
         false => &state.root,

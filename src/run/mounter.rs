@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, Read},
+    path::PathBuf,
     process::{ExitCode, Stdio},
     time::Duration,
 };
@@ -14,10 +15,9 @@ use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::{Threads, runtime};
 use crate::{
-    cli::Mounter,
     error::{Error, Kind, Result},
     host::{
-        attach::{self, Order},
+        attach::{self, Order, Taking},
         child, process,
     },
 };
@@ -28,31 +28,37 @@ const MAX_ORDER: u64 = 4 << 20;
 /// One line on its standard output.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
-    Done { volumes: usize },
+    Done { places: Vec<PathBuf> },
     Failed { code: i32, message: String },
 }
 
+/// What the process is told.
+#[derive(Debug, Serialize, Deserialize)]
+enum Told {
+    Attach(Order),
+    Detach(Taking),
+}
+
 /// Has the volumes mounted: all, or none.
-pub(super) fn attach(order: &Order, within: Duration) -> Result<()> {
-    run_it(order, false, within).map(|_| ())
+pub(super) fn attach(order: Order, within: Duration) -> Result<()> {
+    run_it(&Told::Attach(order), within).map(|_| ())
 }
 
-/// Has the volumes taken away again. Gives how many there were.
-pub(super) fn detach(order: &Order, within: Duration) -> Result<usize> {
-    run_it(order, true, within)
+/// Has the volumes taken away again: all, or none. Gives where they were.
+pub(super) fn detach(taking: Taking, within: Duration) -> Result<Vec<PathBuf>> {
+    run_it(&Told::Detach(taking), within)
 }
 
-fn run_it(order: &Order, detach: bool, within: Duration) -> Result<usize> {
+fn run_it(told: &Told, within: Duration) -> Result<Vec<PathBuf>> {
     let failed = |e: io::Error| {
         Error::internal("cannot run the process that mounts into a container").with_source(e)
     };
-    let told = serde_json::to_vec(order).map_err(|e| failed(e.into()))?;
+    let told = serde_json::to_vec(told).map_err(|e| failed(e.into()))?;
     let asking = async {
         // Also when the file was replaced by a newer one meanwhile.
         let mut command = Command::new("/proc/self/exe");
         command
             .arg("mounter")
-            .args(detach.then_some("--detach"))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -77,13 +83,13 @@ fn run_it(order: &Order, detach: bool, within: Duration) -> Result<usize> {
             ))
         })?;
     match answered.map_err(failed)? {
-        Answer::Done { volumes } => Ok(volumes),
+        Answer::Done { places } => Ok(places),
         Answer::Failed { code, message } => Err(Error::new(Kind::from_code(code), message)),
     }
 }
 
 /// The process itself: it does what standard input says.
-pub(super) fn mounter(options: &Mounter) -> Result<ExitCode> {
+pub(super) fn mounter() -> Result<ExitCode> {
     let failed = |e: io::Error| {
         Error::internal("the order to mount into a container is not understood").with_source(e)
     };
@@ -91,21 +97,18 @@ pub(super) fn mounter(options: &Mounter) -> Result<ExitCode> {
     let mut told = Vec::new();
     let mut input = io::stdin().take(MAX_ORDER);
     input.read_to_end(&mut told).map_err(failed)?;
-    let order: Order = serde_json::from_slice(&told).map_err(|e| failed(e.into()))?;
-    let done = match options.detach {
-        true => attach::detach(&order),
-        false => attach::attach(&order).map(|()| order.volumes.len()),
+    let done = match serde_json::from_slice(&told).map_err(|e| failed(e.into()))? {
+        Told::Attach(order) => attach::attach(&order).map(|()| Vec::new()),
+        Told::Detach(taking) => attach::detach(&taking),
     };
     let answer = match done {
-        Ok(volumes) => Answer::Done { volumes },
+        Ok(places) => Answer::Done { places },
         Err(e) => Answer::Failed {
             code: e.kind().code(),
             message: e.full_message(),
         },
     };
-    println!(
-        "{}",
-        serde_json::to_string(&answer).map_err(|e| failed(e.into()))?
-    );
+    let line = serde_json::to_string(&answer).map_err(|e| failed(e.into()))?;
+    println!("{line}");
     Ok(ExitCode::SUCCESS)
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::annotation,
     config::{GuardSettings, Inject},
-    error::Result,
+    error::{Error, Result},
     oci::{Command, MAX_CONFIG_BYTES, Making, Pod},
     proto::api::Door,
 };
@@ -70,6 +70,11 @@ pub(super) fn give<'a>(
     making: &'a Making,
     real: &Path,
 ) -> Result<Option<Made<'a>>> {
+    if command.keeps_writes && real::is_gvisor(real) {
+        return Err(Error::precondition(
+            "gVisor is started with overlay2 for all mounts, so nothing that is written would reach the volume: start it with --overlay2=root:self, its default, or none",
+        ));
+    }
     let bundle = door::absolute(&making.bundle)?;
     let root = root(command, real)?;
     let injection = Injection {

@@ -2,7 +2,9 @@
 //! What the verbs promise while everything works.
 
 use actor_volumes::{
+    api::annotation,
     error::{Error, Kind},
+    model::Audience,
     proto::api::{self, Applied},
 };
 
@@ -171,6 +173,55 @@ async fn a_resumed_actor_is_neither_deleted_nor_resumed_elsewhere() {
     let answer = bench.client.resume_actor(elsewhere).await;
     refused(answer, Kind::FailedPrecondition, "node-b");
     assert_eq!(bench.volumes().await[0].generation, 1);
+}
+
+#[tokio::test]
+async fn a_grant_is_for_pods_or_for_a_container_of_the_host_and_says_so() {
+    let mut bench = Bench::new().await;
+    bench.catalog().await;
+    bench.create("a", true).await.unwrap();
+    let mut both = resume("a");
+    both.host = true;
+    both.pod = "p".into();
+    refused(
+        bench.client.resume_actor(both).await,
+        Kind::InvalidInput,
+        "not both",
+    );
+    let mut no_host = resume("a");
+    no_host.host_container = "c1".into();
+    refused(
+        bench.client.resume_actor(no_host).await,
+        Kind::InvalidInput,
+        "host_container",
+    );
+    let mut host = resume("a");
+    host.host = true;
+    let any = bench.client.resume_actor(host.clone()).await.unwrap();
+    let audience = |answer: api::ResumeActorResponse| {
+        let presented = annotation::read(&answer.annotations.into_iter().collect());
+        presented.unwrap().unwrap().grant.audience
+    };
+    let node = "node-a".parse().unwrap();
+    let container = None;
+    assert_eq!(audience(any), Audience::Host { node, container });
+    // Resumed once, it is not for another one.
+    host.host_container = "c1".into();
+    refused(
+        bench.client.resume_actor(host.clone()).await,
+        Kind::FailedPrecondition,
+        "suspend it first",
+    );
+    refused(
+        bench.resume("a").await,
+        Kind::FailedPrecondition,
+        "suspend it first",
+    );
+    bench.suspend("a", true).await.unwrap();
+    let one = bench.client.resume_actor(host).await.unwrap();
+    let node = "node-a".parse().unwrap();
+    let container = Some("c1".to_owned());
+    assert_eq!(audience(one), Audience::Host { node, container });
 }
 
 #[tokio::test]

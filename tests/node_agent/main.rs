@@ -11,6 +11,7 @@ mod drain;
 mod grants;
 mod group;
 mod helper;
+mod hosts;
 mod life;
 mod node;
 mod policy;

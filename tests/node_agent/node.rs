@@ -59,6 +59,8 @@ pub(crate) struct Setup {
     pub(crate) mount_path: &'static str,
     pub(crate) user_namespace: Option<String>,
     pub(crate) policy: actor_volumes::config::Policy,
+    /// No runtime lists what there is.
+    pub(crate) no_cri: bool,
 }
 
 impl Default for Setup {
@@ -78,6 +80,7 @@ impl Default for Setup {
             mount_path: "/my-data",
             user_namespace: None,
             policy: Default::default(),
+            no_cri: false,
         }
     }
 }
@@ -216,7 +219,10 @@ impl Node {
         let metrics = Arc::new(Metrics::default());
         let ports = Ports {
             drivers: Arc::clone(&drivers),
-            cri: Cri::new(Some(dir.join("cri.sock")), Duration::from_secs(5)),
+            cri: Cri::new(
+                (!setup.no_cri).then(|| dir.join("cri.sock")),
+                Duration::from_secs(5),
+            ),
             authority: Arc::new(Believing),
             keys: Arc::new(TrustedKeys::open(vec![dir.join("keys/public")])),
             vault: Vault::new(Some(dir.join("secrets"))),

@@ -67,7 +67,10 @@ impl Container {
             let text = format!("cannot look at the container's process {pid}: {what}");
             match e.kind() {
                 io::ErrorKind::NotFound => ended(pid),
-                io::ErrorKind::PermissionDenied => Error::denied(text).with_source(e),
+                io::ErrorKind::PermissionDenied => Error::denied(format!(
+                    "{text}: it needs the privileges of the host's root; a rootless runtime cannot be served"
+                ))
+                .with_source(e),
                 _ => Error::internal(text).with_source(e),
             }
         };
@@ -255,7 +258,7 @@ impl Container {
             );
             match e {
                 Errno::PERM => Error::denied(format!(
-                    "{text}: it needs CAP_SYS_ADMIN and CAP_SYS_CHROOT on the host; a rootless runtime cannot do it"
+                    "{text}: it needs CAP_SYS_ADMIN and CAP_SYS_CHROOT on the host; a rootless runtime cannot be served"
                 )),
                 e => Error::internal(text).with_source(io::Error::from(e)),
             }

@@ -8,12 +8,13 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, ResolveFlags, Statx, StatxAttributes},
+    fs::{CWD, Mode, OFlags, ResolveFlags, Statx, StatxAttributes},
     io::Errno,
-    mount::{MoveMountFlags, UnmountFlags},
+    mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags},
 };
 
 use super::{
+    Taking,
     container::{Container, Owner, open_in, unsupported},
     source::Source,
 };
@@ -29,7 +30,7 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 
 /// Of file systems that are the kernel's own: nothing is mounted in them.
 const KERNELS: [(i64, &str); 4] = [
-    (libc::PROC_SUPER_MAGIC as i64, "proc"),
+    (libc::PROC_SUPER_MAGIC, "proc"),
     (0x6265_6572, "sysfs"),
     (0x0027_e0eb, "cgroup"),
     (0x6367_7270, "cgroup2"),
@@ -271,28 +272,30 @@ fn unmade(e: Errno, path: &Path) -> Error {
     ))
 }
 
-/// Where the volume is mounted in the container, if it is.
-pub(super) fn find(
-    container: &Container,
-    destination: &str,
-    identity: &Identity,
-) -> Result<Option<PathBuf>> {
-    let path: PathBuf = parts(Path::new(destination))?.iter().collect();
-    let place = match open_in(&container.root, &path, DIRECTORY) {
-        Ok(place) => stat(&place)?,
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-        Err(e) => return Err(unopened(e, Path::new(destination))),
+/// Those mounts of a container that show what is published, and are not its
+/// specification's.
+pub(super) fn of_volumes(
+    table: Vec<Mount>,
+    published: &[(PathBuf, Identity)],
+    taking: &Taking,
+) -> Vec<Mount> {
+    let is_spared = |m: &Mount| {
+        let mut spared = taking.spared.iter();
+        spared.any(|path| Path::new(path).components().eq(m.mount_point.components()))
     };
-    let table = container.mounts()?;
-    let there = table
-        .into_iter()
-        .find(|m| is_mount(&place) && m.id == place.stx_mnt_id && m.identity == *identity);
-    Ok(there.map(|m| m.mount_point))
+    let is_ours = |m: &Mount| {
+        let mut same = published.iter().filter(|(_, shows)| *shows == m.identity);
+        // A container that has the host's directories has what is published there too.
+        same.next().is_some() && !published.iter().any(|(at, _)| m.mount_point.ends_with(at))
+    };
+    let ours = table.into_iter().filter(|m| is_ours(m) && !is_spared(m));
+    ours.collect()
 }
 
-/// Takes the mount at this place of the container's table away; never one in use.
-pub(super) fn take_away(container: &Container, place: &Path) -> Result<()> {
-    let shown = place.display();
+/// Takes the mount of the container's table away; never one in use. Gives a copy of it,
+/// that is mounted nowhere.
+pub(super) fn take_away(container: &Container, mount: &Mount) -> Result<OwnedFd> {
+    let shown = mount.mount_point.display();
     let failed = |e: Errno| match e {
         Errno::BUSY => Error::precondition(format!(
             "the volume at {shown} is in use in the container: end what has its working directory or an open file there, and try again"
@@ -300,18 +303,56 @@ pub(super) fn take_away(container: &Container, place: &Path) -> Result<()> {
         e => Error::internal(format!("cannot unmount {shown} in the container"))
             .with_source(io::Error::from(e)),
     };
-    let (above, name) = (place.parent(), place.file_name());
-    let (Some(above), Some(name)) = (above, name) else {
+    let name = go_above(container, mount)?;
+    let there =
+        rustix::fs::open(name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).map_err(failed)?;
+    if stat(&there)?.stx_mnt_id != mount.id {
+        return Err(Error::precondition(format!(
+            "something else is mounted over the volume at {shown} in the container: unmount that first"
+        )));
+    }
+    let copy = rustix::mount::open_tree(
+        there.as_fd(),
+        "",
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH,
+    )
+    .map_err(failed)?;
+    drop(there);
+    rustix::mount::unmount(name, UnmountFlags::NOFOLLOW).map_err(failed)?;
+    Ok(copy)
+}
+
+/// Mounts again what was taken away.
+pub(super) fn put_back(container: &Container, kept: &OwnedFd, mount: &Mount) -> Result<()> {
+    let name = go_above(container, mount)?;
+    rustix::mount::move_mount(kept, "", CWD, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(
+        |e| {
+            Error::internal(format!(
+                "the volume at {} is no longer mounted in the container",
+                mount.mount_point.display()
+            ))
+            .with_source(io::Error::from(e))
+        },
+    )
+}
+
+/// Makes the directory above the mount the working directory. A mount point, and what is
+/// above it, keeps its name in its namespace.
+fn go_above<'m>(container: &Container, mount: &'m Mount) -> Result<&'m std::ffi::OsStr> {
+    let at = &mount.mount_point;
+    let failed = |e: Errno| {
+        Error::internal(format!("cannot come to {} in the container", at.display()))
+            .with_source(io::Error::from(e))
+    };
+    let (Some(above), Some(name)) = (at.parent(), at.file_name()) else {
         return Err(failed(Errno::INVAL));
     };
     let below = above.strip_prefix("/").unwrap_or(above);
-    // A directory with a mount below it keeps its name in this namespace.
     let above = open_in(&container.root, below, DIRECTORY).map_err(failed)?;
     rustix::process::fchdir(&above).map_err(failed)?;
-    drop(above);
-    let gone = rustix::mount::unmount(name, UnmountFlags::NOFOLLOW).map_err(failed);
-    rustix::process::fchdir(&container.root).map_err(failed)?;
-    gone
+    Ok(name)
 }
 
 #[cfg(test)]
@@ -325,5 +366,36 @@ mod tests {
         assert_eq!(names("/a/../b").unwrap(), 3);
         assert_eq!(names("/").unwrap(), 0);
         assert!(names("a/b").is_err());
+    }
+
+    #[test]
+    fn what_is_taken_away_is_published_and_not_the_specifications() {
+        let identity = |root: &str| Identity {
+            device: "8:1".into(),
+            root: root.into(),
+        };
+        let published = vec![
+            (PathBuf::from("v1/pub/s1"), identity("/v1")),
+            (PathBuf::from("v2/pub/s2"), identity("/v2")),
+        ];
+        let table = "1 0 0:5 / / rw - overlay o rw\n\
+                     2 1 8:1 /v1 /my-data rw - ext4 a rw\n\
+                     3 1 8:1 /v2 /spec rw - ext4 a rw\n\
+                     4 1 8:1 /other /data rw - ext4 a rw\n\
+                     5 1 8:1 / /host rw - ext4 a rw\n\
+                     6 5 8:1 /v1 /host/m/v1/pub/s1 rw - ext4 a rw\n";
+        let taking = Taking {
+            target: crate::host::attach::Target {
+                pid: 1,
+                start_time: 1,
+                rootfs: None,
+            },
+            mount_root: "/m".into(),
+            spared: vec!["/spec/".into(), "/proc".into()],
+        };
+        let table = crate::host::mountinfo::parse(table.as_bytes());
+        let taken = of_volumes(table, &published, &taking);
+        let ids: Vec<_> = taken.iter().map(|m| m.id).collect();
+        assert_eq!(ids, [2]);
     }
 }

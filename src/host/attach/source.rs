@@ -5,7 +5,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -23,7 +23,7 @@ use crate::{
     host::{
         idmap::{self, Lacking},
         mount::{self, stat_mount},
-        mountinfo::{self, Identity},
+        mountinfo::{self, Identity, Mount},
     },
 };
 
@@ -46,7 +46,7 @@ impl<'w> Source<'w> {
                     "this kernel cannot mount a volume into a container: {call} is missing (Linux {since} has it)"
                 )),
                 Some(Errno::PERM) => Error::denied(format!(
-                    "cannot copy the mount {shown}: {call} needs CAP_SYS_ADMIN on the host; a rootless runtime cannot do it"
+                    "cannot copy the mount {shown}: {call} needs CAP_SYS_ADMIN on the host; a rootless runtime cannot be served"
                 )),
                 _ => {
                     Error::internal(format!("cannot copy the mount {shown}: {call}")).with_source(e)
@@ -82,9 +82,18 @@ impl<'w> Source<'w> {
     }
 }
 
-/// What the mount shows, which must be what was published.
-pub(super) fn identity(wanted: &Wanted) -> Result<Identity> {
-    open(wanted).map(|(_, identity)| identity)
+/// All that is mounted below the mount root: each with its path from there.
+pub(super) fn published(mount_root: &Path) -> Result<Vec<(PathBuf, Identity)>> {
+    let table = own_table()?;
+    let of_root = |m: Mount| {
+        let below = m.mount_point.strip_prefix(mount_root).ok()?.to_owned();
+        (!below.as_os_str().is_empty()).then_some((below, m.identity))
+    };
+    Ok(table.into_iter().filter_map(of_root).collect())
+}
+
+fn own_table() -> Result<Vec<Mount>> {
+    mountinfo::own().map_err(|e| Error::internal("cannot read /proc/self/mountinfo").with_source(e))
 }
 
 fn open(wanted: &Wanted) -> Result<(OwnedFd, Identity)> {
@@ -101,8 +110,7 @@ fn open(wanted: &Wanted) -> Result<(OwnedFd, Identity)> {
         .with_source(io::Error::from(e))
     })?;
     let found = stat_mount(&from, Path::new("")).map_err(unsupported)?;
-    let table = mountinfo::own()
-        .map_err(|e| Error::internal("cannot read /proc/self/mountinfo").with_source(e))?;
+    let table = own_table()?;
     let is_root = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
     let identity = table
         .into_iter()
