@@ -111,13 +111,14 @@ impl Node {
                 .expect("the node's directory is new");
             configuring.env("AV_GUARD", &guard);
         }
+        // As docs/install.md says, where the runtime has it: our plugin is required then.
+        let validated = version == "2.3" && options.runtime == Runtime::Plugin;
         run(configuring
             .env(
                 "AV_NRI_REQUEST_TIMEOUT",
                 format!("{}s", REQUEST_TIMEOUT.as_secs()),
             )
-            // As docs/install.md says, where the runtime has it.
-            .env("AV_VALIDATOR", if version == "2.3" { "1" } else { "0" })
+            .env("AV_VALIDATOR", if validated { "1" } else { "0" })
             .arg("config")
             .arg(&dir)
             .arg(version));

@@ -90,27 +90,27 @@ impl Setup {
         // The tool's name may end with a version.
         let name = tool.split('-').next().unwrap_or(tool);
         let program = self.tool(tool)?.join(name);
-        if name == "crun" {
-            return Some(with_pure_cgroups(&program, &dir.join(name)));
+        let script = match name {
+            // It wants control groups of version 2 alone, with all controllers, and this
+            // machine may have both. What is mounted on the host goes on to reach it.
+            "crun" => {
+                "exec unshare --mount --propagation slave sh -c \
+                 'mount -t cgroup2 none /sys/fs/cgroup && exec \"$0\" --cgroup-manager=disabled \"$@\"' \
+                 PROGRAM \"$@\""
+            }
+            // It would move the network's devices into its sandbox.
+            "runsc" => "exec PROGRAM --ignore-cgroups --network=none --platform=systrap \"$@\"",
+            _ => return Some(program),
+        };
+        let at = dir.join(name);
+        if !at.exists() {
+            let script = script.replace("PROGRAM", &program.display().to_string());
+            fs::write(&at, format!("#!/bin/sh\n{script}\n")).expect("the node takes files");
+            let executable = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&at, executable).expect("it was written");
         }
-        Some(program)
+        Some(at)
     }
-}
-
-/// crun wants control groups of version 2 alone, and this machine may have both. What
-/// is mounted on the host goes on to reach it.
-fn with_pure_cgroups(program: &Path, script: &Path) -> PathBuf {
-    let text = format!(
-        "#!/bin/sh\nexec unshare --mount --propagation slave sh -c \
-         'mount -t cgroup2 none /sys/fs/cgroup && exec \"$0\" \"$@\"' {} \"$@\"\n",
-        program.display()
-    );
-    if !script.exists() {
-        fs::write(script, text).expect("the node's directory takes files");
-        let executable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(script, executable).expect("it was written");
-    }
-    script.to_owned()
 }
 
 /// Our binary.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use testkit::cri::Annotations;
 
 use super::{
-    Cell, Door, Place, RUNSC, Row, begin,
+    Cell, Door, Place, Row, begin,
     ground::{Ground, all_of, command},
     story::{self, Outcome},
     table,
@@ -51,7 +51,6 @@ pub(super) struct Bundles {
     door: Option<Door>,
     dir: PathBuf,
     program: PathBuf,
-    globals: Vec<&'static str>,
     cgroups: String,
     /// Users of the host that are a container's own; none: it has the host's.
     pub(super) users_from: Option<u32>,
@@ -77,17 +76,11 @@ impl Bundles {
             node.dir.display()
         );
         fs::write(dir.join("config.toml"), text).expect("it takes files");
-        let globals: &[&str] = match row {
-            RUNSC => &["--ignore-cgroups", "--network=none", "--platform=systrap"],
-            row if row.is_crun() => &["--cgroup-manager=disabled"],
-            _ => &[],
-        };
         Self {
             row,
             door,
             dir,
             program,
-            globals: globals.to_vec(),
             cgroups: node.cgroup_parent.clone(),
             users_from: None,
         }
@@ -113,12 +106,12 @@ impl Bundles {
             namespaces.push(json!({"type": "user"}));
         }
         if self.door == Some(Door::Hook) {
-            config["hooks"] = hooks(&self.dir.join("config.toml"));
-        }
-        if self.door == Some(Door::Hook) && self.row.is_crun() {
-            // Else it is silent about why a hook has failed.
-            config["annotations"]["run.oci.hooks.stderr"] = json!(self.hook_errors());
-            let _ = fs::remove_file(self.hook_errors());
+            hooked(
+                &mut config,
+                self.row,
+                &self.dir.join("config.toml"),
+                &self.hook_errors(),
+            );
         }
         fs::write(bundle.join("config.json"), config.to_string()).expect("it takes files");
     }
@@ -137,7 +130,6 @@ impl Bundles {
             .arg(&self.program)
             .arg("--root")
             .arg(self.dir.join("state"))
-            .args(&self.globals)
             .args(arguments)
             .env("ACTOR_VOLUMES_CONFIG", self.dir.join("config.toml"))
             .stdin(Stdio::null())
@@ -247,6 +239,17 @@ pub(super) fn root(at: &Path, owner: Option<u32>) {
     }
     if owner.is_some() {
         std::os::unix::fs::chown(at, owner, owner).expect("we are root");
+    }
+}
+
+/// Gives a container our hooks.
+pub(super) fn hooked(config: &mut Value, row: Row, settings: &Path, errors: &Path) {
+    config["hooks"] = hooks(settings);
+    if row.tool.starts_with("crun") {
+        // Else it is silent about why a hook has failed.
+        config["annotations"]["run.oci.hooks.stderr"] = json!(errors);
+        // Of another container.
+        let _ = fs::remove_file(errors);
     }
 }
 

@@ -12,7 +12,7 @@ use testkit::cri::Annotations;
 
 use super::{
     Cell, Door, Place, Row, begin,
-    bundle::{config, root},
+    bundle::{config, hooked, root},
     ground::{Ground, all_of},
     story::{self, Outcome},
     table,
@@ -20,7 +20,6 @@ use super::{
 use crate::{
     cases::prepare,
     daemon::until,
-    hooks::hooks,
     node::{GUARD, Node, PATIENCE, SOON},
     setup::setup,
 };
@@ -46,6 +45,7 @@ pub(super) fn cells(node: &mut Node, row: Row) {
 
 /// Containers of one runtime.
 struct Ctr {
+    row: Row,
     door: Option<Door>,
     dir: PathBuf,
     program: PathBuf,
@@ -63,6 +63,7 @@ impl Ctr {
             _ => real.expect("the case needs it"),
         };
         Self {
+            row,
             door,
             dir,
             program,
@@ -76,6 +77,10 @@ impl Ctr {
 
     fn out(&self, id: &str) -> PathBuf {
         self.dir.join(format!("{id}.out"))
+    }
+
+    fn hook_errors(&self) -> PathBuf {
+        self.dir.join("hook-errors")
     }
 
     fn ctr(&self, node: &Node, arguments: &[&str]) -> Result<String, String> {
@@ -119,7 +124,8 @@ impl Ground for Ctr {
         let mut config = config(annotations, line, &format!("{}/{name}", node.cgroup_parent));
         config["root"] = json!({"path": self.dir.join("rootfs")});
         if self.door == Some(Door::Hook) {
-            config["hooks"] = hooks(&node.dir.join("config.toml"));
+            let settings = node.dir.join("config.toml");
+            hooked(&mut config, self.row, &settings, &self.hook_errors());
         }
         let file = self.dir.join("config.json");
         fs::write(&file, config.to_string()).expect("it takes files");
@@ -145,7 +151,8 @@ impl Ground for Ctr {
         if made.is_err() {
             self.remove(node, &name);
         }
-        made.map(drop)
+        let of_hook = fs::read_to_string(self.hook_errors()).unwrap_or_default();
+        made.map(drop).map_err(|e| e + &of_hook)
     }
 
     fn said(&self, _: &Node, id: &str) -> String {
