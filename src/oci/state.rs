@@ -57,7 +57,9 @@ impl State {
     /// Reads the bytes of it.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let refused = || {
-            Error::invalid("what the runtime tells of the container is not its state (JSON of the OCI runtime specification)")
+            Error::invalid(
+                "what the runtime tells of the container is not its state (JSON of the OCI runtime specification)",
+            )
         };
         // A list would be taken for the fields in their order.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
