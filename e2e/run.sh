@@ -43,7 +43,7 @@ export AV_SKIPS
 # --- tools, images, binaries
 tools=()
 for version in "${wanted[@]}"; do tools+=("containerd-$version"); done
-"$here/tools/setup.sh" "${tools[@]}" runc crun busybox-static csi-driver-host-path kubelet runsc runc-1.5
+"$here/tools/setup.sh" "${tools[@]}" runc crun busybox-static csi-driver-host-path kubelet runsc runc-1.5 crun-1.21 youki
 
 versions=()
 for version in "${wanted[@]}"; do

@@ -41,6 +41,7 @@ use testkit::cri::{ContainerSpec, Pod};
 use crate::{
     Case, canary,
     daemon::until,
+    matrix,
     node::{NAMESPACE, Node, SOON},
 };
 
@@ -79,6 +80,7 @@ pub(crate) fn all() -> Vec<Case> {
         delete::cases(),
         hang::cases(),
         hostpath::cases(),
+        matrix::cases(),
     ]
     .concat()
 }
@@ -136,7 +138,7 @@ fn template(name: &str, containers: &[(&str, bool)]) -> String {
 }
 
 /// Makes an actor and waits until its volume is there.
-fn create(node: &Node, actor: &str, template: &str) {
+pub(crate) fn create(node: &Node, actor: &str, template: &str) {
     let name = qualified(actor);
     node.must(&["actor", "create", &name, "--template", template, "--wait"]);
 }

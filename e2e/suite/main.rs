@@ -10,10 +10,12 @@ mod canary;
 mod cases;
 mod daemon;
 mod driver;
+mod hooks;
 mod kubelet;
 mod leaks;
 #[path = "../../tests/packaging/manifest.rs"]
 mod manifest;
+mod matrix;
 mod node;
 mod parts;
 mod setup;
@@ -36,7 +38,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::{
     driver::Driver,
-    node::{Node, Options},
+    node::{Node, Options, Runtime},
     setup::setup,
 };
 
@@ -64,6 +66,8 @@ impl Case {
             driver: Some(driver),
             guard: false,
             runc: "runc",
+            runtime: Runtime::Plugin,
+            hooks: false,
         };
         Self {
             name: name.to_owned(),
@@ -105,6 +109,18 @@ impl Case {
         self.needing(tool)
     }
 
+    /// The same case on a node where no runtime asks our daemon as a plugin.
+    pub(crate) fn knowing(mut self, runtime: Runtime) -> Self {
+        self.options.runtime = runtime;
+        self
+    }
+
+    /// The same case on a node whose containers all have our hooks.
+    pub(crate) fn hooked(mut self) -> Self {
+        self.options.hooks = true;
+        self
+    }
+
     /// The same case on a node where nothing of ours runs.
     pub(crate) fn without_us(mut self) -> Self {
         self.options.driver = None;
@@ -130,8 +146,17 @@ fn main() -> ExitCode {
         Some(_) => soak::cases,
         None => cases::all,
     };
-    let tools = ["csi-driver-host-path", "kubelet", "runsc", "runc-1.5"]
-        .map(|t| (t, setup().tool(t).is_some()));
+    let tools = [
+        "csi-driver-host-path",
+        "kubelet",
+        "runsc",
+        "runc-1.5",
+        "runc",
+        "crun",
+        "crun-1.21",
+        "youki",
+    ]
+    .map(|t| (t, setup().tool(t).is_some()));
     let has = |tool: &str| {
         tools
             .iter()
@@ -160,6 +185,7 @@ fn main() -> ExitCode {
         libtest_mimic::run(&arguments, trials).exit();
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
+    matrix::table::write();
     for line in NOTES.lock().unwrap_or_else(|e| e.into_inner()).iter() {
         println!("    {line}");
     }

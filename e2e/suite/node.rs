@@ -16,7 +16,7 @@ use crate::{
     canary,
     daemon::{Daemon, until, until_true},
     driver::{self, Driver},
-    leaks,
+    hooks, leaks,
     setup::{actor_volumes, mortal, setup},
 };
 
@@ -32,7 +32,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The guard's name: by it the program knows what it is.
-const GUARD: &str = "actor-volumes-runtime";
+pub(crate) const GUARD: &str = "actor-volumes-runtime";
 
 /// How long the guard waits for our daemon.
 const GUARD_DEADLINE: Duration = Duration::from_secs(3);
@@ -52,6 +52,21 @@ pub(crate) struct Options {
     pub(crate) guard: bool,
     /// The tool that is runc.
     pub(crate) runc: &'static str,
+    /// How much of the runtime our daemon knows.
+    pub(crate) runtime: Runtime,
+    /// Whether every container of a pod has our hooks.
+    pub(crate) hooks: bool,
+}
+
+/// How much of the runtime our daemon knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runtime {
+    /// NRI and CRI.
+    Plugin,
+    /// CRI alone: it sees pods, and is not asked.
+    Cri,
+    /// Nothing.
+    Unknown,
 }
 
 /// A running node.
@@ -85,20 +100,25 @@ impl Node {
         }
         let guard = dir.join(GUARD);
         let mut configuring = setup.script("node.sh");
-        configuring.env("AV_RUNC", options.runc);
+        let runc = setup.runtime(options.runc, &dir);
+        configuring.env("AV_RUNC", runc.expect("every node has a runtime"));
+        if options.hooks {
+            configuring.env("AV_BASE_SPEC", hooks::base_spec(&dir, version));
+        }
         if options.guard {
             let ours = actor_volumes();
             std::os::unix::fs::symlink(ours.get_program(), &guard)
                 .expect("the node's directory is new");
             configuring.env("AV_GUARD", &guard);
         }
+        // As docs/install.md says, where the runtime has it: our plugin is required then.
+        let validated = version == "2.3" && options.runtime == Runtime::Plugin;
         run(configuring
             .env(
                 "AV_NRI_REQUEST_TIMEOUT",
                 format!("{}s", REQUEST_TIMEOUT.as_secs()),
             )
-            // As docs/install.md says, where the runtime has it.
-            .env("AV_VALIDATOR", if version == "2.3" { "1" } else { "0" })
+            .env("AV_VALIDATOR", if validated { "1" } else { "0" })
             .arg("config")
             .arg(&dir)
             .arg(version));
@@ -134,21 +154,32 @@ impl Node {
         let Some(driver) = self.options.driver else {
             return;
         };
+        let (mut nri, mut cri) = (String::new(), format!("{dir}/c.sock"));
+        match self.options.runtime {
+            Runtime::Plugin => nri = nri_socket(&self.dir).display().to_string(),
+            Runtime::Cri => {}
+            Runtime::Unknown => cri.clear(),
+        }
         let text = format!(
             "{secrets}[metrics]\nlisten = \"127.0.0.1:{port}\"\n\
              [node]\nname = \"node-a\"\nstate_dir = \"{dir}/av\"\nrun_dir = \"{dir}/run\"\n\
              mount_root = \"{dir}/m\"\n\
              member_grace_ms = 1000\nsweep_interval_s = 1\n\
-             [runtime]\nnri_socket = \"{nri}\"\ncri_socket = \"{dir}/c.sock\"\n\
+             [runtime]\nnri_socket = \"{nri}\"\ncri_socket = \"{cri}\"\n\
              [log]\nfilter = \"trace\"\n\
              [[driver]]\nname = \"{name}\"\nendpoint = \"unix://{dir}/csi.sock\"\n",
-            nri = nri_socket(&self.dir).display(),
             secrets = canary::secrets(&self.dir),
             port = self.metrics_port,
             name = driver.name(),
         );
-        let text = guard_table(self.options.runc) + &text;
+        let text = guard_table(self.options.runc, &self.dir) + &text;
         fs::write(self.dir.join("config.toml"), text).expect("the node's directory takes files");
+    }
+
+    /// Of which version its containerd is, as that says.
+    pub(crate) fn version(&self) -> String {
+        let version = self.cri.version().expect("it answers");
+        version.trim_start_matches('v').to_owned()
     }
 
     /// Changes our configuration, for the next start.
@@ -290,6 +321,9 @@ impl Node {
     }
 
     pub(crate) fn wait_for_plugin(&self, before: usize) {
+        if self.options.runtime != Runtime::Plugin {
+            return;
+        }
         until_true("the runtime let the plugin in", SOON, || {
             self.connections() > before
         });
@@ -442,10 +476,12 @@ fn tail(log: &Path, lines: usize) -> String {
 }
 
 /// The guard's table of a configuration.
-pub(crate) fn guard_table(runc: &str) -> String {
-    let runc = setup().tool(runc).expect("every node has runc");
+pub(crate) fn guard_table(runc: &str, dir: &Path) -> String {
+    let runc = setup()
+        .runtime(runc, dir)
+        .expect("every node has a runtime");
     format!(
-        "[guard]\nruntime = \"{}/runc\"\ndeadline_ms = {}\n",
+        "[guard]\nruntime = \"{}\"\ndeadline_ms = {}\n",
         runc.display(),
         GUARD_DEADLINE.as_millis()
     )

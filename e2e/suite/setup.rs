@@ -4,6 +4,7 @@
 
 use std::{
     env, fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -81,6 +82,34 @@ impl Setup {
             return None;
         }
         Some(String::from_utf8_lossy(&output.stdout).trim().into())
+    }
+
+    /// The program of a tool that is an OCI runtime, for a node in this directory; none
+    /// when it was skipped.
+    pub(crate) fn runtime(&self, tool: &str, dir: &Path) -> Option<PathBuf> {
+        // The tool's name may end with a version.
+        let name = tool.split('-').next().unwrap_or(tool);
+        let program = self.tool(tool)?.join(name);
+        let script = match name {
+            // It wants control groups of version 2 alone, with all controllers, and this
+            // machine may have both. What is mounted on the host goes on to reach it.
+            "crun" => {
+                "exec unshare --mount --propagation slave sh -c \
+                 'mount -t cgroup2 none /sys/fs/cgroup && exec \"$0\" --cgroup-manager=disabled \"$@\"' \
+                 PROGRAM \"$@\""
+            }
+            // It would move the network's devices into its sandbox.
+            "runsc" => "exec PROGRAM --ignore-cgroups --network=none --platform=systrap \"$@\"",
+            _ => return Some(program),
+        };
+        let at = dir.join(name);
+        if !at.exists() {
+            let script = script.replace("PROGRAM", &program.display().to_string());
+            fs::write(&at, format!("#!/bin/sh\n{script}\n")).expect("the node takes files");
+            let executable = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&at, executable).expect("it was written");
+        }
+        Some(at)
     }
 }
 

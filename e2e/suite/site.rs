@@ -126,7 +126,7 @@ impl<'n> Site<'n> {
         let file = host.dir.join("agent.toml");
         fs::write(&file, config).expect("the node's directory takes files");
         // Where the guard looks, if the node has one.
-        let guard = guard_table(host.options.runc)
+        let guard = guard_table(host.options.runc, &host.dir)
             + &format!("socket = \"{at}/agent/actor-volumes.sock\"\n");
         fs::write(host.dir.join("config.toml"), guard).expect("the node's directory takes files");
         let before = host.connections();

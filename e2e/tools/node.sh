@@ -11,7 +11,7 @@
 # AV_NRI=0 turns NRI off, AV_NRI_REQUEST_TIMEOUT (2s) is how long a plugin may
 # take, AV_VALIDATOR=1 enables NRI's default validator (2.3), AV_GUARD is the guard
 # in runc's place, set up as packaging/containerd says, AV_RUNC (runc) the tool that
-# is runc.
+# is runc, or its path, AV_BASE_SPEC what every container's specification begins as.
 set -euo pipefail
 node_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -45,7 +45,10 @@ node_drop_in() {
 # The configuration for $version in $dir.
 node_toml() {
     local runc nri_off=false schema images runtime
-    runc=$("$node_here/setup.sh" --path "${AV_RUNC:-runc}")/runc || return
+    case ${AV_RUNC:-runc} in
+        /*) runc=$AV_RUNC ;;
+        *) runc=$("$node_here/setup.sh" --path "${AV_RUNC:-runc}")/runc || return ;;
+    esac
     [ "${AV_NRI:-1}" = 1 ] || nri_off=true
     case $version in
         1.7) schema=2 images=io.containerd.grpc.v1.cri runtime=io.containerd.grpc.v1.cri ;;
@@ -136,6 +139,12 @@ EOF
         cat << EOF
 [plugins."$runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
+$([ -z "${AV_BASE_SPEC:-}" ] || cat << MORE
+base_runtime_spec = "$AV_BASE_SPEC"
+pod_annotations = ["actor-volumes.dev/*"]
+container_annotations = ["actor-volumes.dev/*"]
+MORE
+)
 
 [plugins."$runtime".containerd.runtimes.runc.options]
 BinaryName = "$runc"

@@ -18,7 +18,7 @@ cache=${AV_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/actor-volumes/tools}
 . "$here/debian.sh"
 
 all=(containerd-1.7 runc crun runsc busybox-static containerd-2.3 containerd-2.1 crictl csi-driver-host-path csi-sanity
-    csi-mock csi-driver-nfs user-mode-linux nfs-utils kubelet runc-1.5)
+    csi-mock csi-driver-nfs user-mode-linux nfs-utils kubelet runc-1.5 youki crun-1.21)
 gpath=github.com/containerd/containerd/v2
 # The status of a tool that this machine cannot have.
 cannot_have=75
@@ -37,6 +37,7 @@ recipe() {
         containerd-1.7) echo "deb $deb_containerd_1_7" ;;
         runc) echo "deb $deb_runc" ;;
         crun) echo "deb $deb_crun" ;;
+        crun-1.21) echo "debn $deb_crun_1_21" ;;
         runsc) echo "deb $deb_runsc" ;;
         busybox-static) echo "deb $deb_busybox" ;;
         user-mode-linux) echo "deb $deb_user_mode_linux" ;;
@@ -49,6 +50,7 @@ recipe() {
         csi-mock) echo "go $csi_mock ." ;;
         runc-1.5) echo "go $runc_1_5 github.com/opencontainers/runc" ;;
         kubelet) echo "go $kubelet k8s.io/kubernetes/cmd/kubelet" ;;
+        youki) echo "cargo $youki --no-default-features --features v1,v2" ;;
         csi-sanity) echo "go $csi_test github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity" ;;
         *) fail "no tool is named $1; there are: ${all[*]}" ;;
     esac
@@ -62,7 +64,7 @@ find_tool() {
     line=$(recipe "$1") || exit 1
     read -ra recipe <<< "$line"
     case ${recipe[0]} in
-        deb | debs)
+        deb*)
             pointer=$cache/$1-${recipe[3]}.got
             prefix=$cache/$1-$(cat "$pointer" 2> /dev/null || echo none)
             bin=$prefix/${recipe[4]}
@@ -71,6 +73,10 @@ find_tool() {
             prefix=$cache/$1-${recipe[1]#v}
             # What starts a library of others stands here, and has no version.
             [ ! -e "$here/go/$1/main.go" ] || prefix+=-$(cksum < "$here/go/$1/main.go" | cut -d ' ' -f 1)
+            bin=$prefix/bin
+            ;;
+        cargo)
+            prefix=$cache/$1-${recipe[1]}
             bin=$prefix/bin
             ;;
     esac
@@ -84,8 +90,8 @@ try() {
     said=$(
         case $name in
             containerd-*) "$bin/containerd" --version && "$bin/ctr" --version && "$bin/containerd-shim-runc-v2" -v ;;
-            runc-1.5) "$bin/runc" --version ;;
-            runc | crun | runsc | crictl) "$bin/$name" --version ;;
+            runc-1.5 | crun-1.21) "$bin/${name%-*}" --version ;;
+            runc | crun | runsc | crictl | youki) "$bin/$name" --version ;;
             busybox-static) "$bin/busybox" true ;;
             csi-driver-host-path) "$bin/hostpathplugin" -help ;;
             csi-driver-nfs) "$bin/nfsplugin" --help ;;
@@ -154,6 +160,24 @@ get_deb() {
     fi
 }
 
+# get_debn NAME TEMP PACKAGE SUITE WANTED BIN LIBRARY...: a program that needs a newer C
+# library than the machine's. It is told where that lies: a script in between would not
+# do, since it executes itself again.
+get_debn() {
+    local name=$1 temp=$2 package=$3 suite=$4 bin=$6 found lib
+    first_deb "${@:1:6}"
+    shift 6
+    more_debs "$temp" "$temp/library" "$package" "$suite" "$@"
+    more_debs "$temp" "$temp/patchelf" "$package" bookworm patchelf
+    mkdir "$temp/out/lib"
+    find "$temp"/library/usr/lib/*-linux-gnu -maxdepth 1 -name '*.so.*' -exec cp -P -t "$temp/out/lib" {} +
+    lib=$cache/$name-$found/lib
+    "$temp/patchelf/usr/bin/patchelf" --set-interpreter "$lib/$(basename "$temp"/out/lib/ld-linux-*.so.*)" \
+        --force-rpath --set-rpath "$lib" "$temp/out/$bin/$package"
+    # Until it lies there, which comes after it has been tried.
+    ln -sfn "$temp/out" "$cache/$name-$found"
+}
+
 # nfs_libraries BIN: where the libraries of nfs-utils are.
 nfs_libraries() {
     local libraries
@@ -205,6 +229,24 @@ get_go() {
     echo "$version" > "$temp/out/.version"
 }
 
+# get_cargo NAME TEMP VERSION ARGUMENT...: a program of the crate registry.
+get_cargo() {
+    local name=$1 temp=$2 version=$3
+    shift 3
+    command -v cargo > /dev/null || skip "$name" "cargo is not installed"
+    have_cc || skip "$name" "no C compiler is installed"
+    if ! CARGO_TARGET_DIR=$temp/target cargo install --quiet --locked --no-track --root "$temp/out" "$@" \
+        "$name@$version" 2> "$temp/log"; then
+        if grep -qE 'download of|failed to (get|fetch|download)|[Cc]ould not resolve host' "$temp/log"; then
+            skip "$name" "no source of crates can be reached"
+        fi
+        tail -n 20 "$temp/log" >&2
+        fail "cannot build $name"
+    fi
+    strip "$temp/out/bin/$name"
+    echo "v$version" > "$temp/out/.version"
+}
+
 set_up() {
     local name=$1 temp start=$SECONDS status
     if is_there "$name"; then
@@ -219,21 +261,21 @@ set_up() {
         set -e
         "get_${recipe[0]}" "$name" "$temp" "${recipe[@]:1}"
         case ${recipe[0]} in
-            deb | debs) try "$name" "$temp/out/${recipe[4]}" ;;
-            go) try "$name" "$temp/out/bin" ;;
+            deb*) try "$name" "$temp/out/${recipe[4]}" ;;
+            go | cargo) try "$name" "$temp/out/bin" ;;
         esac
     )
     status=$?
     set -e
     if [ "$status" -eq 0 ]; then
-        if [ "${recipe[0]}" != go ]; then
+        if [[ ${recipe[0]} = deb* ]]; then
             prefix=$cache/$name-$(cat "$temp/out/.version")
         fi
         # The rename is the moment from which the tool is there.
         touch "$temp/out/.done"
         rm -rf -- "$prefix"
         mv -T "$temp/out" "$prefix"
-        if [ "${recipe[0]}" != go ]; then
+        if [[ ${recipe[0]} = deb* ]]; then
             cp "$prefix/.version" "$temp/got"
             mv "$temp/got" "$pointer"
         fi

@@ -9,6 +9,8 @@
 deb_containerd_1_7="containerd trixie 1.7.24 usr/bin"
 deb_runc="runc bookworm 1.1.5 usr/sbin"
 deb_crun="crun bookworm 1.8.1 usr/bin libyajl2"
+# With the C library that it needs.
+deb_crun_1_21="crun trixie 1.21 usr/bin libc6 libcap2 libseccomp2 libsystemd0 libyajl2"
 deb_runsc="runsc trixie 0.0~20240729.0 usr/bin"
 deb_busybox="busybox-static bookworm 1.35.0 bin"
 deb_user_mode_linux="user-mode-linux bookworm 6.1um4 usr/bin"
@@ -30,3 +32,5 @@ kubelet=v1.36.0
 # Debian's runc is too old to map the owners of mounts.
 runc_1_5=v1.5.3
 csi_test=v5.6.0
+# Of the crate registry.
+youki=0.7.0

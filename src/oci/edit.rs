@@ -30,7 +30,9 @@ pub struct Given {
     pub mount_root: PathBuf,
 }
 
-/// A bind mount.
+/// A bind mount. gVisor is told nothing of it by annotations (`dev.gvisor.spec.mount`): a
+/// bind mount that it is told of becomes an overlay of the sandbox's own, whatever they
+/// say of sharing, and nothing that is written reaches the volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GivenMount {
     /// The path in the container.

@@ -165,7 +165,7 @@ fn cut(text: &str, spans: &[Range<usize>], goes: &[bool]) -> String {
 }
 
 /// A text as JSON.
-pub(super) fn quoted(text: &str) -> String {
+fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

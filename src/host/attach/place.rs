@@ -30,7 +30,7 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 
 /// Of file systems that are the kernel's own: nothing is mounted in them.
 const KERNELS: [(i64, &str); 4] = [
-    (libc::PROC_SUPER_MAGIC as i64, "proc"),
+    (libc::PROC_SUPER_MAGIC, "proc"),
     (0x6265_6572, "sysfs"),
     (0x0027_e0eb, "cgroup"),
     (0x6367_7270, "cgroup2"),
