@@ -104,7 +104,7 @@ fn with_a_user_namespace_owners_are_mapped_or_the_container_is_not_made() {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
         config["linux"]["uidMappings"] = map.clone();
         config["linux"]["gidMappings"] = map;
-        // In a tmpfs of its own the mapped root could not make the devices.
+        // The mapped root makes devices where its root file system lets it.
         config["mounts"]
             .as_array_mut()
             .unwrap()
@@ -143,11 +143,15 @@ fn with_a_user_namespace_owners_are_mapped_or_the_container_is_not_made() {
     }
 }
 
-/// The mapped root comes through the directories above the bundle, and finds the mount
-/// point there, which it could not make.
+/// The mapped root comes through the directories above the bundle, and has its root file
+/// system.
 fn open_ways(host: &Host, bundle: &Bundle) {
     use std::os::unix::fs::PermissionsExt;
-    fs::create_dir(bundle.dir.join("rootfs/my-data")).unwrap();
+    let root = bundle.dir.join("rootfs");
+    fs::create_dir(root.join("my-data")).unwrap();
+    for dir in ["", "dev", "proc", "tmp"] {
+        std::os::unix::fs::chown(root.join(dir), Some(100_000), Some(100_000)).unwrap();
+    }
     let open = fs::Permissions::from_mode(0o755);
     for dir in [host.path(""), bundle.dir.clone(), bundle.dir.join("rootfs")] {
         fs::set_permissions(dir, open.clone()).unwrap();
