@@ -108,12 +108,12 @@ const ROWS: [Row; 6] = [RUNC, RUNC_1_5, CRUN, CRUN_1_21, YOUKI, RUNSC];
 /// Why there is no such way in a place.
 fn no_way(place: Place, row: Row, door: Door) -> Option<&'static str> {
     match (place, door) {
+        (Place::Cri | Place::Ctr, Door::Inject) => {
+            Some("containerd makes the bundle and starts the runtime in it at once")
+        }
         // Which nothing ends, so it is not tried in every run.
         (Place::Cri, _) if row == RUNSC => {
             Some("by containerd's own shim its start hangs; gVisor's shim was not tried")
-        }
-        (Place::Cri | Place::Ctr, Door::Inject) => {
-            Some("containerd makes the bundle and starts the runtime in it at once")
         }
         (Place::Ctr, Door::Nri) => Some("containerd asks NRI about containers of its CRI alone"),
         (Place::Bundle, Door::Nri) => Some("nobody asks NRI"),
@@ -131,34 +131,45 @@ pub(crate) fn cases() -> Vec<Case> {
         on_bundles(name, row, run).with_runc(row.tool).guarded()
     };
     // A story's steps are a function without surroundings.
-    macro_rules! row {
-        ($name:literal, $row:ident) => {{
-            let pods = |door: &str, run: fn(&mut Node)| {
-                case(&format!("cri_{}_{door}", $name), $row, run).with_runc($row.tool)
-            };
+    macro_rules! bundles {
+        ($name:literal, $row:ident) => {
             [
                 on_bundles(concat!("bundle_", $name), $row, |n| bundle::cells(n, $row)),
                 by_ctr(concat!("ctr_", $name), $row, |n| ctr::cells(n, $row)),
-                // A node's containerd has one runtime, and one way to it.
-                pods("nri", |n| cri::cell(n, $row, Door::Nri)),
-                pods("hook", |n| cri::cell(n, $row, Door::Hook))
+            ]
+        };
+    }
+    // A node's containerd has one runtime, and one way to it.
+    macro_rules! pods {
+        ($name:literal, $row:ident) => {{
+            let case = |door: &str, run: fn(&mut Node)| {
+                case(&format!("cri_{}_{door}", $name), $row, run).with_runc($row.tool)
+            };
+            [
+                case("nri", |n| cri::cell(n, $row, Door::Nri)),
+                case("hook", |n| cri::cell(n, $row, Door::Hook))
                     .knowing(Runtime::Cri)
                     .hooked(),
-                pods("wrapper", |n| cri::cell(n, $row, Door::Wrapper))
+                case("wrapper", |n| cri::cell(n, $row, Door::Wrapper))
                     .knowing(Runtime::Cri)
                     .guarded(),
             ]
         }};
     }
     let mut all = [
-        row!("runc", RUNC),
-        row!("runc_1_5", RUNC_1_5),
-        row!("crun", CRUN),
-        row!("crun_1_21", CRUN_1_21),
-        row!("youki", YOUKI),
-        row!("runsc", RUNSC),
+        bundles!("runc", RUNC),
+        bundles!("runc_1_5", RUNC_1_5),
+        bundles!("crun", CRUN),
+        bundles!("crun_1_21", CRUN_1_21),
+        bundles!("youki", YOUKI),
+        bundles!("runsc", RUNSC),
     ]
     .concat();
+    all.extend(pods!("runc", RUNC));
+    all.extend(pods!("runc_1_5", RUNC_1_5));
+    all.extend(pods!("crun", CRUN));
+    all.extend(pods!("crun_1_21", CRUN_1_21));
+    all.extend(pods!("youki", YOUKI));
     all.extend(users::cases());
     all
 }
@@ -166,6 +177,10 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Keeps what runs here, and the cells of a place that have no story.
 fn begin(node: &Node, place: Place, row: Row) {
     table::versions(row, version(row, node), node.version());
+    // It has no case of its own.
+    if (place, row) == (Place::Ctr, RUNSC) {
+        begin(node, Place::Cri, row);
+    }
     for door in Door::ALL {
         if let Some(why) = no_way(place, row, door) {
             let cell = Cell { place, row, door };

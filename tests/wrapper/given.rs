@@ -5,11 +5,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt};
 
 use serde_json::json;
 
-use crate::{
-    bundle::Bundle,
-    host::Host,
-    runtime::Runtime,
-};
+use crate::{bundle::Bundle, host::Host, runtime::Runtime};
 
 #[test]
 #[ignore = "needs root: run by make test"]

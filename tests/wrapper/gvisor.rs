@@ -33,7 +33,10 @@ fn what_is_written_outlives_a_sandbox_that_is_killed() {
         wrapped.more = more.to_vec();
         wrapped.start(&bundle, "g1");
         let volume = bundle.given(&host.path("m"))[0].1.clone();
-        wrapped.sh("g1", "echo inside > /my-data/a; cat /my-data/b 2>/dev/null || true");
+        wrapped.sh(
+            "g1",
+            "echo inside > /my-data/a; cat /my-data/b 2>/dev/null || true",
+        );
         assert_eq!(fs::read_to_string(volume.join("a")).unwrap(), "inside\n");
         for text in ["one", "two and more"] {
             fs::write(volume.join("b"), text).unwrap();

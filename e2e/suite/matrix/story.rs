@@ -124,9 +124,15 @@ pub(super) fn reason(node: &Node, said: &str) -> String {
     let ours = lines.clone().find(|l| l.contains("actor-volumes: "));
     let line = ours.or_else(|| lines.clone().next_back());
     let line = line.unwrap_or_default();
-    let of_runtime = ["OCI runtime create failed: ", "OCI runtime start failed: ", " msg="];
+    let of_runtime = [
+        "OCI runtime create failed: ",
+        "OCI runtime start failed: ",
+        " msg=",
+    ];
     let behind = |word: &&str| line.find(*word).map(|at| at + word.len());
-    let from = line.find("actor-volumes: ").or_else(|| of_runtime.iter().find_map(behind));
+    let from = line
+        .find("actor-volumes: ")
+        .or_else(|| of_runtime.iter().find_map(behind));
     let line = line[from.unwrap_or_default()..].trim_matches('"');
     let programs = actor_volumes();
     let program = programs.get_program().to_string_lossy();
