@@ -348,7 +348,6 @@ mod tests {
             "key remove",
             "actor suspend a/b --timeout soon",
             "node fence",
-            "runtime -- state c1",
             "hook",
             "hook createContainer",
             "bind",

@@ -101,6 +101,9 @@ pub struct Facts {
     pub strays: Result<Vec<String>>,
     /// Whether the runtime's processes are in sight.
     pub sight: Result<()>,
+    /// Definitions of hooks that call a program of ours, with the program where that is
+    /// not there.
+    pub hooks: Vec<(PathBuf, Option<PathBuf>)>,
     /// Drivers of the configuration whose socket cannot be reached, with why.
     pub silent_drivers: Vec<(String, String)>,
 }

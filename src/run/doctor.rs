@@ -29,6 +29,13 @@ const DAEMON_WITHIN: Duration = Duration::from_secs(15);
 /// `containerd config dump` reads a few files.
 const DUMP_WITHIN: Duration = Duration::from_secs(15);
 
+/// Where Podman and CRI-O look for hooks unless they are told otherwise, and where they
+/// are told to look most.
+const HOOK_DIRS: [&str; 2] = [
+    "/usr/share/containers/oci/hooks.d",
+    "/etc/containers/oci/hooks.d",
+];
+
 /// The exit status where something has failed.
 const FAILED: u8 = 1;
 
@@ -68,9 +75,33 @@ async fn look(config: Config) -> Facts {
         state_dir: place_of(&config.node.state_dir),
         strays: node::strays(&layout),
         sight: sight(&config.runtime.cri_socket),
+        hooks: hooks(&HOOK_DIRS),
         silent_drivers: silent_drivers.collect(),
         config,
     }
+}
+
+/// The definitions that call a program of ours, with the program if it is not there.
+fn hooks(dirs: &[&str]) -> Vec<(PathBuf, Option<PathBuf>)> {
+    let entries = dirs.iter().filter_map(|dir| fs::read_dir(dir).ok());
+    let files = entries.flatten().filter_map(|e| Some(e.ok()?.path()));
+    let mut found: Vec<_> = files.filter_map(hook).collect();
+    found.sort();
+    found
+}
+
+fn hook(file: PathBuf) -> Option<(PathBuf, Option<PathBuf>)> {
+    let text = fs::read(&file).ok().filter(|_| {
+        let extension = file.extension();
+        extension.is_some_and(|extension| extension == "json")
+    })?;
+    let read: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let hook = &read["hook"];
+    let words = hook["args"].as_array().into_iter().flatten();
+    let mut words = words.chain([&hook["path"]]).filter_map(|w| w.as_str());
+    let is_ours = words.any(|word| Path::new(word).file_name() == Some("actor-volumes".as_ref()));
+    let program = PathBuf::from(hook["path"].as_str()?);
+    is_ours.then(|| (file, Some(program).filter(|program| !program.exists())))
 }
 
 fn keys(config: &Config) -> KeyFacts {
@@ -205,5 +236,23 @@ mod tests {
             let expected = found.map(PathBuf::from);
             assert_eq!(config_option(words.as_bytes()), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn hooks_of_ours_are_found_and_whether_their_program_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        let hook = |path: &str, word: &str| {
+            format!(r#"{{"hook":{{"path":"{path}","args":["{word}","hook","poststop"]}}}}"#)
+        };
+        write("a.json", &hook("/proc/self/exe", "actor-volumes"));
+        write("b.json", &hook("/not/there/actor-volumes", "x"));
+        write("c.json", &hook("/not/there/other", "other"));
+        write("d.json", "{");
+        write("e.txt", &hook("/not/there/actor-volumes", "x"));
+        let found = hooks(&[dir.path().to_str().unwrap(), "/nothing/is/here"]);
+        let lost = PathBuf::from("/not/there/actor-volumes");
+        let at = |name: &str| dir.path().join(name);
+        assert_eq!(found, [(at("a.json"), None), (at("b.json"), Some(lost))]);
     }
 }

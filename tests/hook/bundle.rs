@@ -30,9 +30,10 @@ pub(crate) const SHIFT: u32 = 100_000;
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 pub(crate) struct Place {
-    pub(crate) dir: tempfile::TempDir,
+    // Before the directory goes, nothing is published in it any more.
     pub(crate) agent: Agent,
     pub(crate) config: Value,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 /// A mount of the grant: the volume, its path, whether it is read-only.
@@ -96,7 +97,11 @@ impl Place {
     /// The configuration, with more of its table `[guard]`.
     pub(crate) fn settings(&self, more: &str) {
         let socket = self.path("agent.sock");
-        let text = format!("[guard]\nsocket = \"{}\"\n{more}", socket.display());
+        let (socket, root) = (socket.display(), self.path("m"));
+        let text = format!(
+            "[node]\nmount_root = \"{}\"\n[guard]\nsocket = \"{socket}\"\n{more}",
+            root.display()
+        );
         fs::write(self.path("config.toml"), text).unwrap();
     }
 
@@ -217,6 +222,15 @@ impl Place {
         while let Some(pid) = self.holder() {
             assert!(Instant::now() < end, "process {pid} has it");
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whatever runs in a container of this place is killed.
+    pub(crate) fn end(&self) {
+        while let Some(pid) = self.holder() {
+            let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

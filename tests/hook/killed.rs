@@ -30,7 +30,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// The process of this place's hook, or of what it has started.
-fn process(place: &Place, word: &str) -> Option<Pid> {
+pub(crate) fn process(place: &Place, word: &str) -> Option<Pid> {
     let config = place.path("config.toml").display().to_string();
     let processes = fs::read_dir("/proc").unwrap();
     let mut pids =

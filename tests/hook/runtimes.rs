@@ -11,7 +11,7 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Runtime {
     pub(crate) name: &'static str,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
 }
 
 /// The directory of a tool, which is set up where it is not there.

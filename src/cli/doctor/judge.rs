@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is to be said about what was seen. Pure.
 
+use std::path::PathBuf;
+
 use super::{Facts, Finding, Level, Place, keys};
 use crate::{
     error::Result,
@@ -24,6 +26,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     findings.push(validator(facts));
     findings.extend(keys::keys(facts));
     findings.extend(keys::unsigned(facts));
+    findings.extend(hooks(facts));
     findings.extend(drivers(facts));
     findings.push(mount_root(facts));
     findings.push(state_dir(facts));
@@ -54,6 +57,27 @@ pub(super) fn warn(check: &'static str, message: impl Into<String>, fix: &str) -
 
 pub(super) fn fail(check: &'static str, message: impl Into<String>, fix: &str) -> Finding {
     found(check, Level::Fail, message, fix)
+}
+
+/// Definitions of hooks, where there are any.
+fn hooks(facts: &Facts) -> Vec<Finding> {
+    const CHECK: &str = "hooks";
+    let one = |(file, lost): &(PathBuf, Option<PathBuf>)| match lost {
+        None => ok(
+            CHECK,
+            format!("{} calls a program that is there", file.display()),
+        ),
+        Some(program) => fail(
+            CHECK,
+            format!(
+                "{} calls {}, which is not there: Podman and CRI-O pass over such a file, and containers run without their volumes",
+                file.display(),
+                program.display()
+            ),
+            "set hook.path in it to where actor-volumes is",
+        ),
+    };
+    facts.hooks.iter().map(one).collect()
 }
 
 /// What the policy lets into a container.

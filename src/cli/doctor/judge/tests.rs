@@ -62,6 +62,7 @@ fn well() -> Facts {
         state_dir: place("ext4"),
         strays: Ok(vec![]),
         sight: Ok(()),
+        hooks: vec![("/h/50-actor-volumes.json".into(), None)],
         silent_drivers: vec![],
     }
 }
@@ -196,4 +197,14 @@ fn a_policy_that_opens_the_kernels_files_is_warned_of_and_an_open_one_is_not() {
     assert_eq!(worst(&facts, "policy"), Level::Ok);
     facts.config.policy.allow_mount_paths = vec!["/proc/sys".into()];
     assert_eq!(worst(&facts, "policy"), Level::Warn);
+}
+
+#[test]
+fn a_hook_whose_program_is_not_there_fails() {
+    let mut facts = well();
+    assert_eq!(worst(&facts, "hooks"), Level::Ok);
+    facts.hooks[0].1 = Some("/usr/bin/gone".into());
+    assert_eq!(worst(&facts, "hooks"), Level::Fail);
+    facts.hooks.clear();
+    assert!(judge(&facts).iter().all(|f| f.check != "hooks"));
 }
