@@ -8,7 +8,6 @@ mod ctr;
 mod ground;
 mod story;
 pub(crate) mod table;
-mod users;
 
 use std::{fmt, process::Command};
 
@@ -82,6 +81,20 @@ pub(crate) enum Place {
     Cri,
     Ctr,
     Bundle,
+    /// The container has users of its own.
+    Users,
+    /// The runtime itself has a user namespace of its own, as without root.
+    Rootless,
+}
+
+impl Place {
+    const ALL: [Self; 5] = [
+        Self::Cri,
+        Self::Ctr,
+        Self::Bundle,
+        Self::Users,
+        Self::Rootless,
+    ];
 }
 
 impl fmt::Display for Place {
@@ -90,6 +103,8 @@ impl fmt::Display for Place {
             Self::Cri => "containerd, CRI",
             Self::Ctr => "containerd, `ctr run`",
             Self::Bundle => "plain bundle",
+            Self::Users => "plain bundle with a user namespace",
+            Self::Rootless => "plain bundle, the runtime in a user namespace",
         })
     }
 }
@@ -116,7 +131,7 @@ fn no_way(place: Place, row: Row, door: Door) -> Option<&'static str> {
             Some("by containerd's own shim its start hangs; gVisor's shim was not tried")
         }
         (Place::Ctr, Door::Nri) => Some("containerd asks NRI about containers of its CRI alone"),
-        (Place::Bundle, Door::Nri) => Some("nobody asks NRI"),
+        (Place::Bundle | Place::Users | Place::Rootless, Door::Nri) => Some("nobody asks NRI"),
         _ => None,
     }
 }
@@ -134,7 +149,9 @@ pub(crate) fn cases() -> Vec<Case> {
     macro_rules! bundles {
         ($name:literal, $row:ident) => {
             [
-                on_bundles(concat!("bundle_", $name), $row, |n| bundle::cells(n, $row)),
+                on_bundles(concat!("bundle_", $name), $row, |n| {
+                    bundle::cells(n, $row, Place::Bundle)
+                }),
                 by_ctr(concat!("ctr_", $name), $row, |n| ctr::cells(n, $row)),
             ]
         };
@@ -170,7 +187,20 @@ pub(crate) fn cases() -> Vec<Case> {
     all.extend(pods!("crun", CRUN));
     all.extend(pods!("crun_1_21", CRUN_1_21));
     all.extend(pods!("youki", YOUKI));
-    all.extend(users::cases());
+    let users = |name: &str, row, run| on_bundles(&format!("users_{name}"), row, run);
+    all.extend([
+        users("runc", RUNC, |n| bundle::cells(n, RUNC, Place::Users)),
+        users("runc_1_5", RUNC_1_5, |n| {
+            bundle::cells(n, RUNC_1_5, Place::Users)
+        }),
+        users("crun_1_21", CRUN_1_21, |n| {
+            bundle::cells(n, CRUN_1_21, Place::Users)
+        }),
+        users("youki", YOUKI, |n| bundle::cells(n, YOUKI, Place::Users)),
+        on_bundles("rootless_runc_1_5", RUNC_1_5, |n| {
+            bundle::cells(n, RUNC_1_5, Place::Rootless);
+        }),
+    ]);
     all
 }
 

@@ -142,7 +142,7 @@ pub(super) fn reason(node: &Node, said: &str) -> String {
         let after = after.split_once(')').map_or("", |(_, after)| after);
         line = format!("{}{after}", before.trim_end());
     }
-    let line = without_ids(&line);
+    let line = without_ids(line.split(" is not made: ").last().unwrap_or(&line));
     assert!(line.len() < 700, "too long for a table: {line}");
     line
 }
