@@ -43,7 +43,7 @@ const FIRST: u32 = 200_000;
 pub(super) fn cells(node: &mut Node, row: Row, place: Place) {
     prepare(node);
     begin(node, place, row);
-    let possible = story::can_be_told(node, &mut Bundles::new(node, row, place, None));
+    let possible = story::can_be_told(node, row, &mut Bundles::new(node, row, place, None));
     for door in [Door::Hook, Door::Wrapper, Door::Inject] {
         let cell = Cell { place, row, door };
         let outcome = match &possible {
@@ -176,11 +176,13 @@ impl Bundles {
 
     /// `actor-volumes bundle inject|release`.
     fn ours(&self, node: &Node, verb: &str, id: &str) -> Result<(), String> {
+        let named = ["--runtime".as_ref(), self.program.as_os_str()];
         let output = Command::new("timeout")
             .args(["--signal", "KILL", PATIENCE])
             .arg(actor_volumes().get_program())
             .args(["bundle", verb])
             .arg(self.bundle(id))
+            .args(if verb == "inject" { &named[..] } else { &[] })
             .env("ACTOR_VOLUMES_CONFIG", self.dir.join("config.toml"))
             .output()
             .expect("our binary runs");
@@ -189,7 +191,11 @@ impl Bundles {
         if output.status.success() {
             return Ok(());
         }
-        Err(format!("actor-volumes: {}", String::from_utf8_lossy(&said)))
+        let said = String::from_utf8_lossy(&said);
+        Err(format!(
+            "actor-volumes: {}",
+            said.trim_start_matches("error: ")
+        ))
     }
 }
 
