@@ -8,7 +8,6 @@ mod ctr;
 mod ground;
 mod story;
 pub(crate) mod table;
-mod users;
 
 use std::{fmt, process::Command};
 
@@ -82,6 +81,20 @@ pub(crate) enum Place {
     Cri,
     Ctr,
     Bundle,
+    /// The container has users of its own.
+    Users,
+    /// The runtime itself has a user namespace of its own, as without root.
+    Rootless,
+}
+
+impl Place {
+    const ALL: [Self; 5] = [
+        Self::Cri,
+        Self::Ctr,
+        Self::Bundle,
+        Self::Users,
+        Self::Rootless,
+    ];
 }
 
 impl fmt::Display for Place {
@@ -90,6 +103,8 @@ impl fmt::Display for Place {
             Self::Cri => "containerd, CRI",
             Self::Ctr => "containerd, `ctr run`",
             Self::Bundle => "plain bundle",
+            Self::Users => "plain bundle with a user namespace",
+            Self::Rootless => "plain bundle, the runtime in a user namespace",
         })
     }
 }
@@ -108,15 +123,15 @@ const ROWS: [Row; 6] = [RUNC, RUNC_1_5, CRUN, CRUN_1_21, YOUKI, RUNSC];
 /// Why there is no such way in a place.
 fn no_way(place: Place, row: Row, door: Door) -> Option<&'static str> {
     match (place, door) {
+        (Place::Cri | Place::Ctr, Door::Inject) => {
+            Some("containerd makes the bundle and starts the runtime in it at once")
+        }
         // Which nothing ends, so it is not tried in every run.
         (Place::Cri, _) if row == RUNSC => {
             Some("by containerd's own shim its start hangs; gVisor's shim was not tried")
         }
-        (Place::Cri | Place::Ctr, Door::Inject) => {
-            Some("containerd makes the bundle and starts the runtime in it at once")
-        }
         (Place::Ctr, Door::Nri) => Some("containerd asks NRI about containers of its CRI alone"),
-        (Place::Bundle, Door::Nri) => Some("nobody asks NRI"),
+        (Place::Bundle | Place::Users | Place::Rootless, Door::Nri) => Some("nobody asks NRI"),
         _ => None,
     }
 }
@@ -131,41 +146,71 @@ pub(crate) fn cases() -> Vec<Case> {
         on_bundles(name, row, run).with_runc(row.tool).guarded()
     };
     // A story's steps are a function without surroundings.
-    macro_rules! row {
+    macro_rules! bundles {
+        ($name:literal, $row:ident) => {
+            [
+                on_bundles(concat!("bundle_", $name), $row, |n| {
+                    bundle::cells(n, $row, Place::Bundle)
+                }),
+                by_ctr(concat!("ctr_", $name), $row, |n| ctr::cells(n, $row)),
+            ]
+        };
+    }
+    // A node's containerd has one runtime, and one way to it.
+    macro_rules! pods {
         ($name:literal, $row:ident) => {{
-            let pods = |door: &str, run: fn(&mut Node)| {
+            let case = |door: &str, run: fn(&mut Node)| {
                 case(&format!("cri_{}_{door}", $name), $row, run).with_runc($row.tool)
             };
             [
-                on_bundles(concat!("bundle_", $name), $row, |n| bundle::cells(n, $row)),
-                by_ctr(concat!("ctr_", $name), $row, |n| ctr::cells(n, $row)),
-                // A node's containerd has one runtime, and one way to it.
-                pods("nri", |n| cri::cell(n, $row, Door::Nri)),
-                pods("hook", |n| cri::cell(n, $row, Door::Hook))
+                case("nri", |n| cri::cell(n, $row, Door::Nri)),
+                case("hook", |n| cri::cell(n, $row, Door::Hook))
                     .knowing(Runtime::Cri)
                     .hooked(),
-                pods("wrapper", |n| cri::cell(n, $row, Door::Wrapper))
+                case("wrapper", |n| cri::cell(n, $row, Door::Wrapper))
                     .knowing(Runtime::Cri)
                     .guarded(),
             ]
         }};
     }
     let mut all = [
-        row!("runc", RUNC),
-        row!("runc_1_5", RUNC_1_5),
-        row!("crun", CRUN),
-        row!("crun_1_21", CRUN_1_21),
-        row!("youki", YOUKI),
-        row!("runsc", RUNSC),
+        bundles!("runc", RUNC),
+        bundles!("runc_1_5", RUNC_1_5),
+        bundles!("crun", CRUN),
+        bundles!("crun_1_21", CRUN_1_21),
+        bundles!("youki", YOUKI),
+        bundles!("runsc", RUNSC),
     ]
     .concat();
-    all.extend(users::cases());
+    all.extend(pods!("runc", RUNC));
+    all.extend(pods!("runc_1_5", RUNC_1_5));
+    all.extend(pods!("crun", CRUN));
+    all.extend(pods!("crun_1_21", CRUN_1_21));
+    all.extend(pods!("youki", YOUKI));
+    let users = |name: &str, row, run| on_bundles(&format!("users_{name}"), row, run);
+    all.extend([
+        users("runc", RUNC, |n| bundle::cells(n, RUNC, Place::Users)),
+        users("runc_1_5", RUNC_1_5, |n| {
+            bundle::cells(n, RUNC_1_5, Place::Users)
+        }),
+        users("crun_1_21", CRUN_1_21, |n| {
+            bundle::cells(n, CRUN_1_21, Place::Users)
+        }),
+        users("youki", YOUKI, |n| bundle::cells(n, YOUKI, Place::Users)),
+        on_bundles("rootless_runc_1_5", RUNC_1_5, |n| {
+            bundle::cells(n, RUNC_1_5, Place::Rootless);
+        }),
+    ]);
     all
 }
 
 /// Keeps what runs here, and the cells of a place that have no story.
 fn begin(node: &Node, place: Place, row: Row) {
     table::versions(row, version(row, node), node.version());
+    // It has no case of its own.
+    if (place, row) == (Place::Ctr, RUNSC) {
+        begin(node, Place::Cri, row);
+    }
     for door in Door::ALL {
         if let Some(why) = no_way(place, row, door) {
             let cell = Cell { place, row, door };

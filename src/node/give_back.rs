@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::task::JoinSet;
+
 use super::{Agent, Publication, anchor::Born, proof, volume::Volume};
 use crate::{
     error::{Error, Result},
@@ -136,11 +138,22 @@ impl Agent {
 
     /// One look at all containers that no pod holds. Those that two looks in a row did
     /// not see are over.
-    pub(super) async fn sweep_hosts(&self, before: &mut Vanished) {
+    pub(super) async fn sweep_hosts(self: &Arc<Self>, before: &mut Vanished) {
         let missing = std::mem::take(&mut before.missing);
+        let now = Instant::now();
+        let mut looks = JoinSet::new();
         for volume in self.volumes() {
-            let now = Instant::now();
-            let gone = self.gone_of(&volume).await;
+            if of_hosts(&volume).await.is_empty() {
+                continue;
+            }
+            // Side by side: one look through all processes answers for many.
+            let agent = Arc::clone(self);
+            looks.spawn(async move {
+                let gone = agent.gone_of(&volume).await;
+                (volume, gone)
+            });
+        }
+        for (volume, gone) in looks.join_all().await {
             for scope in &gone {
                 let since = *missing.get(scope).unwrap_or(&now);
                 before.missing.insert(scope.clone(), since);

@@ -26,18 +26,30 @@ use crate::{
     setup::{actor_volumes, setup},
 };
 
+/// Starts a runtime without the host's root. What is mounted on the host goes on to reach
+/// it.
+const ROOTLESS: [&str; 5] = [
+    "unshare",
+    "--map-root-user",
+    "--mount",
+    "--propagation",
+    "slave",
+];
+
+/// Of this user of the host a container's own root is made.
+const FIRST: u32 = 200_000;
+
 /// The cells of a runtime with plain bundles.
-pub(super) fn cells(node: &mut Node, row: Row) {
+pub(super) fn cells(node: &mut Node, row: Row, place: Place) {
     prepare(node);
-    let place = Place::Bundle;
     begin(node, place, row);
-    let possible = story::can_be_told(node, &mut Bundles::new(node, row, None));
+    let possible = story::can_be_told(node, row, &mut Bundles::new(node, row, place, None));
     for door in [Door::Hook, Door::Wrapper, Door::Inject] {
         let cell = Cell { place, row, door };
         let outcome = match &possible {
             Err(why) => Outcome::Impossible(why.clone()),
             Ok(()) => {
-                let mut bundles = Bundles::new(node, row, Some(door));
+                let mut bundles = Bundles::new(node, row, place, Some(door));
                 story::tell(node, &mut bundles, cell)
             }
         };
@@ -53,11 +65,12 @@ pub(super) struct Bundles {
     program: PathBuf,
     cgroups: String,
     /// Users of the host that are a container's own; none: it has the host's.
-    pub(super) users_from: Option<u32>,
+    users_from: Option<u32>,
+    rootless: bool,
 }
 
 impl Bundles {
-    pub(super) fn new(node: &Node, row: Row, door: Option<Door>) -> Self {
+    pub(super) fn new(node: &Node, row: Row, place: Place, door: Option<Door>) -> Self {
         let name = door.map_or("bare".to_owned(), |d| d.to_string().replace(' ', "-"));
         let dir = node.dir.join("bundles").join(name);
         fs::create_dir_all(&dir).expect("the node's directory takes directories");
@@ -82,7 +95,8 @@ impl Bundles {
             dir,
             program,
             cgroups: node.cgroup_parent.clone(),
-            users_from: None,
+            users_from: (place == Place::Users).then_some(FIRST),
+            rootless: place == Place::Rootless,
         }
     }
 
@@ -127,6 +141,7 @@ impl Bundles {
         let file = |path: &Path| File::create(path).expect("the node takes files");
         let status = Command::new("timeout")
             .args(["--signal", "KILL", PATIENCE])
+            .args(if self.rootless { &ROOTLESS[..] } else { &[] })
             .arg(&self.program)
             .arg("--root")
             .arg(self.dir.join("state"))
@@ -161,11 +176,13 @@ impl Bundles {
 
     /// `actor-volumes bundle inject|release`.
     fn ours(&self, node: &Node, verb: &str, id: &str) -> Result<(), String> {
+        let named = ["--runtime".as_ref(), self.program.as_os_str()];
         let output = Command::new("timeout")
             .args(["--signal", "KILL", PATIENCE])
             .arg(actor_volumes().get_program())
             .args(["bundle", verb])
             .arg(self.bundle(id))
+            .args(if verb == "inject" { &named[..] } else { &[] })
             .env("ACTOR_VOLUMES_CONFIG", self.dir.join("config.toml"))
             .output()
             .expect("our binary runs");
@@ -174,7 +191,11 @@ impl Bundles {
         if output.status.success() {
             return Ok(());
         }
-        Err(format!("actor-volumes: {}", String::from_utf8_lossy(&said)))
+        let said = String::from_utf8_lossy(&said);
+        Err(format!(
+            "actor-volumes: {}",
+            said.trim_start_matches("error: ")
+        ))
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn cell(node: &mut Node, row: Row, door: Door) {
     let place = Place::Cri;
     begin(node, place, row);
     let cell = Cell { place, row, door };
-    let outcome = match story::can_be_told(node, &mut Pods::default()) {
+    let outcome = match story::can_be_told(node, row, &mut Pods::default()) {
         Err(why) => Outcome::Impossible(why),
         Ok(()) => story::tell(node, &mut Pods::default(), cell),
     };

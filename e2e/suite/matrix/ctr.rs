@@ -29,7 +29,7 @@ pub(super) fn cells(node: &mut Node, row: Row) {
     prepare(node);
     let place = Place::Ctr;
     begin(node, place, row);
-    let possible = story::can_be_told(node, &mut Ctr::new(node, row, None));
+    let possible = story::can_be_told(node, row, &mut Ctr::new(node, row, None));
     for door in [Door::Hook, Door::Wrapper] {
         let cell = Cell { place, row, door };
         let outcome = match &possible {

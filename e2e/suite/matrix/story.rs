@@ -6,12 +6,12 @@ use std::fs;
 
 use testkit::cri::Annotations;
 
-use super::{Cell, ground::Ground};
+use super::{Cell, Row, ground::Ground};
 use crate::{
     cases::{SHARED, create},
     daemon::until_true,
     node::{Node, SOON},
-    setup::actor_volumes,
+    setup::{actor_volumes, setup},
 };
 
 /// What became of it.
@@ -30,9 +30,9 @@ const WRITES: &str = "echo kept > /my-data/f && /bin/busybox cat /my-data/f && \
                       /bin/busybox grep ' /my-data ' /proc/self/mountinfo";
 
 /// Whether a container of this runtime runs here at all, without anything of ours.
-pub(super) fn can_be_told(node: &mut Node, bare: &mut dyn Ground) -> Result<(), String> {
+pub(super) fn can_be_told(node: &mut Node, row: Row, bare: &mut dyn Ground) -> Result<(), String> {
     bare.start(node, "bare", &Annotations::new(), "echo bare")
-        .map_err(|e| reason(node, &e))?;
+        .map_err(|e| reason(node, row, &e))?;
     assert_eq!(bare.said(node, "bare"), "bare");
     bare.end(node, "bare");
     Ok(())
@@ -64,7 +64,7 @@ pub(super) fn tell(node: &mut Node, ground: &mut dyn Ground, cell: Cell) -> Outc
         node.delete(&actor);
         let ours = said.contains("actor-volumes");
         assert!(ours, "{cell} fails without a word of ours: {said}");
-        return Outcome::Refused(reason(node, &said));
+        return Outcome::Refused(reason(node, cell.row, &said));
     }
     // Not every runtime hands on what a hook has said.
     let log = fs::read_to_string(node.log("serve")).expect("it is text");
@@ -117,7 +117,7 @@ fn released(node: &Node, what: &str) {
 }
 
 /// What was said, without what is different in every run.
-pub(super) fn reason(node: &Node, said: &str) -> String {
+fn reason(node: &Node, row: Row, said: &str) -> String {
     // Some runtimes log in JSON, or quote what they hand on.
     let said = said.replace("\\n", "\n").replace("\\\"", "\"");
     let lines = said.lines().map(str::trim).filter(|l| !l.is_empty());
@@ -137,12 +137,14 @@ pub(super) fn reason(node: &Node, said: &str) -> String {
     let programs = actor_volumes();
     let program = programs.get_program().to_string_lossy();
     let line = line.replace(&*program, "actor-volumes").replace('|', "/");
+    let of_tool = setup().tool(row.tool).expect("the case needs it");
+    let line = line.replace(&format!("{}/", of_tool.display()), "");
     let mut line = line.replace(&node.dir.display().to_string(), "…");
     if let Some((before, after)) = line.split_once("(process ") {
         let after = after.split_once(')').map_or("", |(_, after)| after);
         line = format!("{}{after}", before.trim_end());
     }
-    let line = without_ids(&line);
+    let line = without_ids(line.split(" is not made: ").last().unwrap_or(&line));
     assert!(line.len() < 700, "too long for a table: {line}");
     line
 }

@@ -111,8 +111,11 @@ fn table(all: &Seen) -> String {
     }
     text += "\n|---|---|---|---|---|---|\n";
     let mut reasons: Vec<String> = Vec::new();
-    for place in [Place::Cri, Place::Ctr, Place::Bundle] {
+    for place in Place::ALL {
         for (at, row) in ROWS.iter().enumerate() {
+            if !all.cells.keys().any(|(p, r, _)| (*p, *r) == (place, at)) {
+                continue;
+            }
             text += &format!("| {place} | {} |", row.name);
             for door in Door::ALL {
                 let outcome = all.cells.get(&(place, at, door));
