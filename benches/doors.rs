@@ -66,7 +66,9 @@ impl Run {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let line = text.lines().find(|l| l.contains("Maximum resident set"));
         let number = line.and_then(|l| l.rsplit(' ').next());
-        Ok(number.ok_or("busybox time tells no memory")?.parse()?)
+        let told: u64 = number.ok_or("busybox time tells no memory")?.parse()?;
+        // It takes the kernel's KiB for pages.
+        Ok(told * 1024 / rustix::param::page_size() as u64)
     }
 }
 

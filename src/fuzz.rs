@@ -23,6 +23,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("nri_mux", wire::nri_mux),
     ("nri_ttrpc", wire::nri_ttrpc),
     ("oci_config", text::oci_config),
+    ("oci_edit", text::oci_edit),
     ("oci_state", text::oci_state),
     ("quantity", text::quantity),
     ("record", state::record),

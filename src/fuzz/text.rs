@@ -6,8 +6,13 @@ use std::{collections::BTreeMap, str::from_utf8};
 use crate::{
     api::{annotation, quantity::Quantity, storage_class, template},
     config::Config,
+    delivery::SpecMount,
     keys::KeySet,
-    oci,
+    model::clean_path,
+    oci::{
+        self,
+        edit::{self, Given, GivenDevice, GivenMount},
+    },
 };
 
 /// Whoever reads them decodes them first, and refuses what is not UTF-8.
@@ -75,6 +80,52 @@ pub(super) fn quantity(bytes: &[u8]) {
 pub(super) fn config(bytes: &[u8]) {
     if let Err(refusal) = Config::parse(text(bytes)) {
         assert!(!refusal.full_message().is_empty());
+    }
+}
+
+/// Before the first NUL: what is given, a word a path, one that begins with `/dev/` a
+/// device; after it: a config.json. What is given again gives the same bytes, and after the
+/// release nothing of it is left.
+pub(super) fn oci_edit(bytes: &[u8]) {
+    let at = bytes.iter().position(|b| *b == 0).unwrap_or(0);
+    let (words, config) = (text(&bytes[..at]), bytes.get(at + 1..).unwrap_or(bytes));
+    let mut given = Given {
+        mount_root: "/m".into(),
+        ..Given::default()
+    };
+    for word in words.split(' ').filter(|word| word.starts_with('/')) {
+        if word.starts_with("/dev/") {
+            given.devices.push(GivenDevice {
+                path: word.into(),
+                major: 7,
+                minor: 1,
+                read_only: false,
+            });
+        } else {
+            given.mounts.push(GivenMount {
+                destination: word.into(),
+                source: "/m/x".into(),
+                ..GivenMount::default()
+            });
+        }
+    }
+    let _ = edit::user_namespace(config);
+    let _ = oci::maps_owners(config);
+    let released = edit::release(config, &given.mount_root);
+    if let Ok(with) = edit::inject(config, &given) {
+        let bare = released.expect("what can be given can be released");
+        assert_eq!(edit::release(&bare, &given.mount_root).ok(), Some(bare));
+        // Of devices only the grant tells that they are ours.
+        if given.devices.is_empty() {
+            assert_eq!(edit::inject(&with, &given).ok(), Some(with.clone()));
+        }
+        let left = edit::release(&with, &given.mount_root).expect("it was written by us");
+        let spec = oci::parse(&left).map(|read| read.spec).unwrap_or_default();
+        let below = |m: &SpecMount| {
+            let source = clean_path(&m.source.to_string_lossy());
+            source.starts_with("/m") && source != given.mount_root
+        };
+        assert!(!spec.mounts.iter().any(below));
     }
 }
 

@@ -215,11 +215,20 @@ mod tests {
     #[test]
     fn a_process_is_found_by_the_name_of_its_control_group() {
         let own = std::process::id();
-        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap();
-        let some_name: String = groups.lines().next().unwrap().into();
-        assert!(in_control_group(own, &[some_name]).unwrap());
         assert!(!in_control_group(own, &["0123456789abcdef".into()]).unwrap());
         assert!(!in_control_group(own, &[]).unwrap());
+        for (groups, found) in [
+            ("0::/c1", true),
+            ("9:cpu:/x\n8:name=systemd:/kubepods/c1/y", true),
+            ("0::/machine.slice/libpod-c1.scope/container", true),
+            ("0::/system.slice:cri-containerd:c1", true),
+            ("0::/c12", false),
+            ("0::/xc1", false),
+            ("9:c1:/", false),
+            ("0::/c1.slice", false),
+        ] {
+            assert_eq!(names_one_of(groups, &["c1".into()]), found, "{groups}");
+        }
     }
 
     #[test]

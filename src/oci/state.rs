@@ -56,10 +56,16 @@ impl State {
 
     /// Reads the bytes of it.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        serde_json::from_slice(bytes).map_err(|e| {
-            Error::invalid("what the runtime tells of the container is not its state (JSON of the OCI runtime specification)")
-                .with_source(e)
-        })
+        let refused = || {
+            Error::invalid(
+                "what the runtime tells of the container is not its state (JSON of the OCI runtime specification)",
+            )
+        };
+        // A list would be taken for the fields in their order.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(refused());
+        }
+        serde_json::from_slice(bytes).map_err(|e| refused().with_source(e))
     }
 
     /// Whether an annotation of ours is among its own.

@@ -35,13 +35,16 @@ const RELEASE_MS: u32 = 2_000;
 pub(super) struct Told(Result<State>);
 
 impl Told {
-    /// Reads it, if the command line is one of a hook that serves.
+    /// Reads it, if the command line is the shortest one of a hook that serves.
     pub(super) fn read() -> Option<Self> {
         let mut words = env::args_os().skip(1);
         let is_hook = words.next().is_some_and(|word| word == "hook");
         let stage = words.next().filter(|_| is_hook)?;
         Stage::of(stage.to_str()?)?;
-        Some(Self(State::read(io::stdin())))
+        words
+            .next()
+            .is_none()
+            .then(|| Self(State::read(io::stdin())))
     }
 
     /// The container has nothing to do with us.

@@ -3,8 +3,7 @@
 //! are made, and says where they are deleted.
 
 use std::{
-    fs::{self, File},
-    io::Read,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +16,7 @@ use crate::{
     api::annotation,
     config::{GuardSettings, Inject},
     error::{Error, Result},
+    host::replace::Original,
     oci::{Command, MAX_CONFIG_BYTES, Making, Pod},
     proto::api::Door,
 };
@@ -156,11 +156,13 @@ fn has_volumes(root: &Path, id: &str) -> bool {
 }
 
 fn tells(path: &Path) -> bool {
-    let is_file = fs::symlink_metadata(path).is_ok_and(|m| m.is_file());
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|f| f.take(MAX_CONFIG_BYTES).read_to_end(&mut bytes));
+    // It waits for nobody at the other end of a pipe.
+    let Ok(file) = Original::open(path) else {
+        return false;
+    };
     let words = annotation::ATTACHMENTS.as_bytes();
-    is_file && read.is_ok() && bytes.windows(words.len()).any(|part| part == words)
+    let read = file.read(MAX_CONFIG_BYTES).unwrap_or_default();
+    read.windows(words.len()).any(|part| part == words)
 }
 
 #[cfg(test)]
@@ -206,6 +208,10 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
+        // runc's way to start a container.
+        let pipe = root.join("other/exec.fifo");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
         for (id, has) in [
             ("ours", true),
             ("other", false),

@@ -56,6 +56,11 @@ fn node(host: &Host) -> Option<u32> {
     })
 }
 
+fn is_published(host: &Host) -> bool {
+    let mut mounts = host.published().into_iter();
+    mounts.any(|at| at.parent().is_some_and(|above| above.ends_with("pub")))
+}
+
 fn errors(place: &Place) -> String {
     fs::read_to_string(place.path("errors")).unwrap()
 }
@@ -123,10 +128,10 @@ fn a_container_keeps_its_volume_and_a_lost_poststop_costs_time_alone() {
         place.config["hooks"]["poststop"] = json!([]);
         let (id, mut child) = place.create(runtime);
         assert!(child.wait().unwrap().success(), "{}", errors(&place));
-        assert_eq!(host.published().len(), 1);
+        assert!(is_published(&host));
         // Longer than two sweeps: nothing is lost while it lives, started or not.
         sleep(Duration::from_millis(2500));
-        assert_eq!(host.published().len(), 1, "{runtime:?}");
+        assert!(is_published(&host), "{runtime:?}");
         assert!(place.runtime(runtime, &["start", &id]).status.success());
         place.runtime(runtime, &["delete", "--force", &id]);
         host.until_nothing_is_published();

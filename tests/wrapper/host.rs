@@ -156,6 +156,23 @@ impl Host {
             .collect()
     }
 
+    /// Whatever runs of a bundle here, or of its runtime, after a failure.
+    fn end_containers(&self) {
+        let read = |pid: u32, name: &str| fs::read(format!("/proc/{pid}/{name}"));
+        let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let own = namespace(std::process::id());
+        let here = self.dir.path().as_os_str().as_encoded_bytes();
+        let named = |bytes: &[u8]| bytes.windows(here.len()).any(|part| part == here);
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+        for pid in pids.filter(|pid| namespace(*pid) != own) {
+            let files = ["cmdline", "mountinfo"].map(|name| read(pid, name).unwrap_or_default());
+            if files.iter().any(|bytes| named(bytes)) {
+                kill(pid);
+            }
+        }
+    }
+
     /// Nothing is published any more, within the time of a sweep or two.
     pub(crate) fn until_nothing_is_published(&self) {
         until_true("everything is unpublished", || self.published().is_empty());
@@ -166,6 +183,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("{}", self.log());
+            self.end_containers();
         }
         let pid = Pid::from_child(&self.serve);
         let _ = kill_process(pid, Signal::TERM);

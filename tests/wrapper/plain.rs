@@ -62,7 +62,7 @@ fn what_keeps_a_container_from_its_volume_is_told_and_nothing_is_changed() {
         wrapped.is_refused(&line, why);
         assert!(fs::read_to_string(&log).unwrap().contains(why));
         assert_eq!(bundle.text(), before);
-        assert!(host.published().is_empty());
+        host.until_nothing_is_published();
         fs::remove_dir_all(&bundle.dir).unwrap();
     };
     refused(
