@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::settings::{Authority, NodeSettings};
+use super::{
+    settings::{Authority, NodeSettings},
+    volume::Want,
+};
 use crate::{
     api::{
         annotation::{self, Raw},
@@ -11,7 +14,7 @@ use crate::{
     },
     error::{Error, Result},
     keys::KeySet,
-    model::{ContainerView, Grant, RuntimeId, SandboxView, Scope},
+    model::{ContainerView, Grant, GrantVolume, RuntimeId, SandboxView, Scope, VolumeMode},
 };
 
 /// A grant that is believed, and the scope in which it is used.
@@ -19,6 +22,27 @@ use crate::{
 pub(super) struct Admitted {
     pub(super) grant: Grant,
     pub(super) scope: Scope,
+}
+
+impl Admitted {
+    /// What is wanted of one of its volumes, before it is known for whom.
+    pub(super) fn want<'a>(&'a self, volume: &'a GrantVolume) -> Want<'a> {
+        let mounts = self.grant.mounts.iter();
+        let mut mounts = mounts.filter(|m| m.volume == volume.name);
+        let sub_paths = mounts.clone().filter_map(|m| m.sub_path.clone()).collect();
+        Want {
+            volume,
+            scope: &self.scope,
+            actor: self.grant.actor_ref(),
+            actor_uid: self.grant.actor.uid.clone(),
+            pod: String::new(),
+            read_only: volume.access_mode.is_read_only()
+                || (volume.volume_mode == VolumeMode::Filesystem && mounts.all(|m| m.read_only)),
+            sub_paths,
+            member: None,
+            anchor: None,
+        }
+    }
 }
 
 /// Whether the sandbox or the container asks for volumes. Nothing but a look

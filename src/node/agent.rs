@@ -36,9 +36,7 @@ use crate::{
     error::{Error, Result},
     host::durable,
     keys::{KeySet, TrustedKeys},
-    model::{
-        ContainerView, DnsLabel, GrantVolume, RuntimeId, SandboxView, Scope, VolumeKey, VolumeMode,
-    },
+    model::{ContainerView, DnsLabel, GrantVolume, RuntimeId, SandboxView, Scope, VolumeKey},
 };
 
 /// The node agent.
@@ -474,21 +472,11 @@ impl Agent {
             .or_default()
             .volumes
             .insert(key.hash());
-        let mounts = admitted.grant.mounts.iter();
-        let mut mounts = mounts.filter(|m| m.volume == grant.name);
-        let sub_paths = mounts.clone().filter_map(|m| m.sub_path.clone()).collect();
         volume
             .want(Want {
-                volume: grant,
-                scope: &admitted.scope,
-                actor: admitted.grant.actor_ref(),
-                actor_uid: admitted.grant.actor.uid.clone(),
                 pod: format!("{}/{}", sandbox.namespace, sandbox.name),
-                read_only: grant.access_mode.is_read_only()
-                    || (grant.volume_mode == VolumeMode::Filesystem && mounts.all(|m| m.read_only)),
-                sub_paths,
                 member,
-                anchor: None,
+                ..admitted.want(grant)
             })
             .await?;
         Ok(volume)

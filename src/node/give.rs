@@ -226,21 +226,10 @@ impl Agent {
         volume: &Arc<Volume>,
     ) -> Result<()> {
         self.check_drain(&volume.key, &admitted.scope).await?;
-        let mounts = admitted.grant.mounts.iter();
-        let mut mounts = mounts.filter(|m| m.volume == grant.name);
-        let sub_paths = mounts.clone().filter_map(|m| m.sub_path.clone()).collect();
         volume
             .want(Want {
-                volume: grant,
-                scope: &admitted.scope,
-                actor: admitted.grant.actor_ref(),
-                actor_uid: admitted.grant.actor.uid.clone(),
-                pod: String::new(),
-                read_only: grant.access_mode.is_read_only()
-                    || (grant.volume_mode == VolumeMode::Filesystem && mounts.all(|m| m.read_only)),
-                sub_paths,
-                member: None,
                 anchor: Some(container.anchor.clone()),
+                ..admitted.want(grant)
             })
             .await
     }
