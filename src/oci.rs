@@ -3,6 +3,7 @@
 //! place sees them. Pure, but for the reading of one file.
 
 mod command;
+mod crio;
 pub mod edit;
 mod features;
 mod json;

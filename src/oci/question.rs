@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ContainerSpec, spec::CONTAINER_NAME};
+use super::{ContainerSpec, crio, spec::CONTAINER_NAME};
 use crate::{
     api::annotation,
     delivery::{self, Spec},
@@ -12,10 +12,10 @@ use crate::{
 };
 
 /// containerd's CRI annotates every container so.
-const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
-const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
-const SANDBOX_NAME: &str = "io.kubernetes.cri.sandbox-name";
-const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
+pub(super) const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+pub(super) const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+pub(super) const SANDBOX_NAME: &str = "io.kubernetes.cri.sandbox-name";
+pub(super) const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
 
 /// A container that needs volumes.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,7 +49,8 @@ pub struct Pod {
 /// What is to be asked about the container with this id. None: nothing, it needs
 /// no volume of ours. An error: it must not be made, whatever the answer.
 pub fn question(id: &str, container: ContainerSpec) -> Result<Option<Question>> {
-    let all = container.annotations;
+    let mut all = container.annotations;
+    crio::translate(&mut all);
     let ours: BTreeMap<String, String> = all
         .iter()
         .filter(|(key, _)| key.starts_with(annotation::PREFIX))
@@ -219,6 +220,33 @@ mod tests {
         assert!(question("s1", pause.clone()).unwrap().is_none());
         // Only the sandbox itself is one.
         assert!(question("c1", pause).unwrap().unwrap().missing.is_some());
+    }
+
+    #[test]
+    fn the_sandbox_of_crio_needs_nothing_and_its_containers_are_of_a_pod() {
+        let made = |kind: &str| {
+            let mut made = container("agent", &[]);
+            made.annotations
+                .retain(|key, _| !key.starts_with("io.kubernetes."));
+            let labels = r#"{"io.kubernetes.container.name":"agent","io.kubernetes.pod.name":"p","io.kubernetes.pod.namespace":"n"}"#;
+            for (key, value) in [
+                ("ContainerType", kind),
+                ("SandboxID", "s1"),
+                ("Labels", labels),
+            ] {
+                let key = format!("io.kubernetes.cri-o.{key}");
+                made.annotations.insert(key, value.to_owned());
+            }
+            made
+        };
+        assert!(question("s1", made("sandbox")).unwrap().is_none());
+        let asked = question("c1", made("container")).unwrap().unwrap();
+        let pod = asked.pod.unwrap();
+        assert_eq!((pod.sandbox.as_str(), pod.name.as_str()), ("s1", "p"));
+        assert_eq!(
+            (pod.namespace.as_str(), asked.name.as_str()),
+            ("n", "agent")
+        );
     }
 
     #[test]

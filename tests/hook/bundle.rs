@@ -7,7 +7,10 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -33,6 +36,8 @@ pub(crate) struct Place {
     // Before the directory goes, nothing is published in it any more.
     pub(crate) agent: Agent,
     pub(crate) config: Value,
+    /// The containers that were made here.
+    made: Mutex<Vec<String>>,
     pub(crate) dir: tempfile::TempDir,
 }
 
@@ -88,6 +93,7 @@ impl Place {
         let place = Self {
             agent: Agent::start(dir.path()),
             config: spec(),
+            made: Mutex::default(),
             dir,
         };
         place.settings("");
@@ -165,7 +171,7 @@ impl Place {
 
     pub(crate) fn run_where(&self, runtime: &Runtime, propagation: &str) -> Ran {
         self.write();
-        let id = new_id();
+        let id = self.new_id();
         let mut command = runtime.command_where(&self.path("state"), propagation);
         command.args(["run", "--bundle"]).arg(self.path("bundle"));
         let output = command.arg(&id).stdin(Stdio::null()).output().unwrap();
@@ -181,7 +187,7 @@ impl Place {
     /// Begins to create the container.
     pub(crate) fn create(&self, runtime: &Runtime) -> (String, Child) {
         self.write();
-        let id = new_id();
+        let id = self.new_id();
         let mut command = runtime.command(&self.path("state"));
         command
             .args(["create", "--bundle"])
@@ -225,6 +231,13 @@ impl Place {
         }
     }
 
+    fn new_id(&self) -> String {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("avh-{}-{n}", std::process::id());
+        self.made.lock().unwrap().push(id.clone());
+        id
+    }
+
     /// Whatever runs in a container of this place is killed.
     pub(crate) fn end(&self) {
         while let Some(pid) = self.holder() {
@@ -257,9 +270,20 @@ impl Place {
     }
 }
 
-fn new_id() -> String {
-    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("avh-{}-{n}", std::process::id())
+impl Drop for Place {
+    /// A runtime that was killed has left the control groups of its containers.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.end();
+        }
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten() {
+            let hierarchy = hierarchy.unwrap().path();
+            for id in self.made.lock().unwrap().iter() {
+                // Of most there is none any more.
+                let _ = fs::remove_dir(hierarchy.join(id));
+            }
+        }
+    }
 }
 
 fn text(bytes: &[u8]) -> String {

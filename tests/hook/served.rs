@@ -84,6 +84,13 @@ fn an_actor_runs_is_suspended_and_runs_again_with_its_files() {
             "is not resumed"
         };
         refused.is_refused(why);
+        let said = format!("container {:?}", refused.id).replace('"', "");
+        let times = refused
+            .stderr
+            .replace(['"', '\\'], "")
+            .matches(&said)
+            .count();
+        assert!(times <= 1, "it is told once: {}", refused.stderr);
         place.config["annotations"] = json!(host.resume(&format!("agents/{name}")));
         place.run(runtime).said("kept");
         host.until_nothing_is_published();
