@@ -66,7 +66,9 @@ impl Run {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let line = text.lines().find(|l| l.contains("Maximum resident set"));
         let number = line.and_then(|l| l.rsplit(' ').next());
-        Ok(number.ok_or("busybox time tells no memory")?.parse()?)
+        let told: u64 = number.ok_or("busybox time tells no memory")?.parse()?;
+        // It takes the kernel's KiB for pages.
+        Ok(told / page_kib()?)
     }
 }
 
@@ -148,6 +150,13 @@ fn runs(dir: &Path) -> Result<Vec<Run>, Box<dyn Error>> {
             none,
         ),
     ])
+}
+
+fn page_kib() -> Result<u64, Box<dyn Error>> {
+    let maps = fs::read_to_string("/proc/self/smaps")?;
+    let line = maps.lines().find(|l| l.starts_with("KernelPageSize:"));
+    let number = line.and_then(|l| l.split_whitespace().nth(1));
+    Ok(number.ok_or("the kernel tells no page size")?.parse()?)
 }
 
 fn busybox() -> Option<PathBuf> {

@@ -25,8 +25,9 @@
 //! volume, or mounts, is asked of it by the node agent. `keys` signs grants for the
 //! control plane, and says for the node agent who has signed them.
 //!
-//! Beside it stands the guard: started in runc's place, it reads by `oci` what is
-//! to be made, and asks the node agent by `rpc`.
+//! Beside it stand the doors that are not NRI: hook, wrapper and guard (in runc's place),
+//! `bundle` and `bind`. They read by `oci` what is to be made, ask the node agent by `rpc`,
+//! and write it into config.json, or mount it by `host::attach` into the container.
 //!
 //! Arrows of `use` point one way, and `tests/arrows.rs` holds them. Only
 //! [`run`] knows all rooms.
@@ -39,7 +40,8 @@
 //!    it → a grant, returned as annotations.
 //! 4. RunPodSandbox → the grant is checked → publishing starts in the
 //!    background; CreateContainer joins it and is answered with bind mounts, or
-//!    with a retryable error before the runtime's deadline.
+//!    with a retryable error before the runtime's deadline. The other doors come
+//!    to the same by GiveContainer.
 //! 5. Scope ended and every member's exit proven → NodeUnpublishVolume → when
 //!    no publication is left, NodeUnstageVolume → released.
 //! 6. Suspend → revoke → release proven → ControllerUnpublishVolume.

@@ -104,7 +104,7 @@ impl fmt::Display for Place {
             Self::Ctr => "containerd, `ctr run`",
             Self::Bundle => "plain bundle",
             Self::Users => "plain bundle with a user namespace",
-            Self::Rootless => "plain bundle, the runtime in a user namespace",
+            Self::Rootless => "plain bundle, the runtime in a user namespace of root",
         })
     }
 }

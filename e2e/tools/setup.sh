@@ -18,7 +18,7 @@ cache=${AV_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/actor-volumes/tools}
 . "$here/debian.sh"
 
 all=(containerd-1.7 runc crun runsc busybox-static containerd-2.3 containerd-2.1 crictl csi-driver-host-path csi-sanity
-    csi-mock csi-driver-nfs user-mode-linux nfs-utils kubelet runc-1.5 youki crun-1.21)
+    csi-mock csi-driver-nfs user-mode-linux nfs-utils kubelet runc-1.5 youki crun-1.21 criu)
 gpath=github.com/containerd/containerd/v2
 # The status of a tool that this machine cannot have.
 cannot_have=75
@@ -38,6 +38,7 @@ recipe() {
         runc) echo "deb $deb_runc" ;;
         crun) echo "deb $deb_crun" ;;
         crun-1.21) echo "debn $deb_crun_1_21" ;;
+        criu) echo "debn $deb_criu" ;;
         runsc) echo "deb $deb_runsc" ;;
         busybox-static) echo "deb $deb_busybox" ;;
         user-mode-linux) echo "deb $deb_user_mode_linux" ;;
@@ -91,7 +92,7 @@ try() {
         case $name in
             containerd-*) "$bin/containerd" --version && "$bin/ctr" --version && "$bin/containerd-shim-runc-v2" -v ;;
             runc-1.5 | crun-1.21) "$bin/${name%-*}" --version ;;
-            runc | crun | runsc | crictl | youki) "$bin/$name" --version ;;
+            runc | crun | runsc | crictl | youki | criu) "$bin/$name" --version ;;
             busybox-static) "$bin/busybox" true ;;
             csi-driver-host-path) "$bin/hostpathplugin" -help ;;
             csi-driver-nfs) "$bin/nfsplugin" --help ;;

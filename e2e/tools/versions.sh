@@ -11,6 +11,8 @@ deb_runc="runc bookworm 1.1.5 usr/sbin"
 deb_crun="crun bookworm 1.8.1 usr/bin libyajl2"
 # With the C library that it needs.
 deb_crun_1_21="crun trixie 1.21 usr/bin libc6 libcap2 libseccomp2 libsystemd0 libyajl2"
+# bookworm's does not know the vDSO of kernels of today.
+deb_criu="criu trixie 4.1.1 usr/sbin libc6 libcompel1 libgnutls30t64 libnet1 libnftables1 libnl-3-200 libprotobuf-c1 libuuid1 libbsd0 libmd0 libnettle8t64 libhogweed6t64 libp11-kit0 libidn2-0 libunistring5 libtasn1-6 libffi8 libgmp10 libedit2 libjansson4 libnftnl11 libmnl0 libxtables12 libtinfo6 libzstd1 zlib1g libbrotli1"
 deb_runsc="runsc trixie 0.0~20240729.0 usr/bin"
 deb_busybox="busybox-static bookworm 1.35.0 bin"
 deb_user_mode_linux="user-mode-linux bookworm 6.1um4 usr/bin"

@@ -53,6 +53,28 @@ fn a_container_of_every_runtime_has_its_volume_and_gives_it_back() {
 
 #[test]
 #[ignore = "needs root: run by make test"]
+fn a_deletion_through_the_wrapper_is_told() {
+    let host = Host::that_is_told();
+    for runtime in Runtime::all() {
+        let name = format!("d-{}", runtime.name.replace([' ', '.'], "-"));
+        let annotations = host.actor(&name, "t");
+        let bundle = Bundle::new(&host, &name, &annotations);
+        let wrapped = runtime.wrapped(&host);
+        wrapped.start(&bundle, &name);
+        wrapped.end(&name);
+        host.until_nothing_is_published();
+        // Without a word of it nobody looks here.
+        wrapped.start(&bundle, &name);
+        wrapped.bare().end(&name);
+        assert!(!host.published().is_empty(), "{runtime:?}");
+        let path = bundle.dir.display().to_string();
+        host.av(&["bundle", "release", &path, "--id", &name]);
+        host.until_nothing_is_published();
+    }
+}
+
+#[test]
+#[ignore = "needs root: run by make test"]
 fn volumes_in_one_another_are_both_there() {
     let host = Host::start();
     host.template("nested", &[("inner", "/data/inner"), ("outer", "/data")]);

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! gVisor through the wrapper: its own ways with mounts, and checkpoint and restore.
+//! gVisor through the wrapper: its own ways with mounts.
 
-use std::{fs, process::Command};
-
-use serde_json::json;
+use std::fs;
 
 use crate::{
     bundle::Bundle,
-    host::{Host, kill, until_true},
+    host::{Host, kill},
     runtime::Runtime,
 };
 
@@ -51,83 +49,4 @@ fn what_is_written_outlives_a_sandbox_that_is_killed() {
         wrapped.run(&["delete", "--force", "g1"]);
         host.until_nothing_is_published();
     }
-}
-
-#[test]
-#[ignore = "needs root: run by make test"]
-fn a_checkpoint_has_no_volume_in_it_and_its_restore_has_the_newest() {
-    let Some(runtime) = Runtime::find("runsc") else {
-        return;
-    };
-    let host = Host::start();
-    let annotations = host.actor("a", "t");
-    let script = "exec 3>>/tmp/log; : > /tmp/ready; n=0; while :; do n=$((n+1)); echo $n > /tmp/count; sleep 0.1; done";
-    let make = |name: &str, annotations| {
-        Bundle::with(&host, name, annotations, |config| {
-            config["process"]["args"] = json!(["/bin/busybox", "sh", "-c", script]);
-        })
-    };
-    let first = make("first", &annotations);
-    let wrapped = runtime.wrapped(&host);
-    wrapped.start(&first, "c1");
-    wrapped.sh(
-        "c1",
-        "echo before > /my-data/data; echo SECRETOFTHEVOLUME > /my-data/large",
-    );
-    let count = |id: &str| -> u32 { wrapped.sh(id, "cat /tmp/count").parse().unwrap() };
-    until_true("it counts", || count("c1") > 3);
-    let image = host.path("image");
-    fs::create_dir(&image).unwrap();
-    let image_path = format!("--image-path={}", image.display());
-    wrapped.run(&["checkpoint", &image_path, "c1"]);
-    until_true("it is over", || {
-        let state = wrapped.try_run(&["state", "c1"]);
-        !state.status.success() || String::from_utf8_lossy(&state.stdout).contains("stopped")
-    });
-    wrapped.try_run(&["delete", "--force", "c1"]);
-    host.until_nothing_is_published();
-    let found = Command::new("grep")
-        .args(["-r", "-q", "SECRETOFTHEVOLUME"])
-        .arg(&image)
-        .status()
-        .unwrap();
-    assert_eq!(found.code(), Some(1), "the volume is not in the image");
-    let mounts = |bundle: &Bundle| -> Vec<(String, serde_json::Value)> {
-        let config = bundle.read();
-        let mounts = config["mounts"].as_array().unwrap().clone();
-        mounts
-            .iter()
-            .map(|m| (m["destination"].to_string(), m["options"].clone()))
-            .collect()
-    };
-    let before = mounts(&first);
-    host.suspend("a");
-
-    // Meanwhile the actor is elsewhere, and its data goes on.
-    let annotations = host.resume("agents/a");
-    let between = Bundle::new(&host, "between", &annotations);
-    wrapped.start(&between, "between");
-    wrapped.sh("between", "echo after > /my-data/data");
-    wrapped.end("between");
-    host.until_nothing_is_published();
-    host.suspend("a");
-
-    let annotations = host.resume("agents/a");
-    let second = make("second", &annotations);
-    let path = format!("--bundle={}", second.dir.display());
-    wrapped.run(&["restore", &path, "--detach", &image_path, "c1"]);
-    assert_eq!(mounts(&second), before, "the same plan");
-    let at_restore = count("c1");
-    assert!(at_restore > 3, "its memory goes on");
-    assert_eq!(wrapped.sh("c1", "cat /my-data/data"), "after");
-    wrapped.sh("c1", "echo restored > /my-data/data");
-    let volume = second.given(&host.path("m"))[0].1.clone();
-    assert_eq!(
-        fs::read_to_string(volume.join("data")).unwrap(),
-        "restored\n"
-    );
-    until_true("it counts on", || count("c1") > at_restore);
-    wrapped.end("c1");
-    host.until_nothing_is_published();
-    host.suspend("a");
 }

@@ -49,12 +49,21 @@ impl Host {
         Self::start_with("")
     }
 
+    /// It does not look for containers that are gone.
+    pub(crate) fn that_is_told() -> Self {
+        Self::launch(3600, "")
+    }
+
     /// With this at the end of its configuration.
     pub(crate) fn start_with(more: &str) -> Self {
+        Self::launch(1, more)
+    }
+
+    fn launch(sweep_s: u32, more: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("avw").tempdir().unwrap();
         let at = dir.path().display();
         let text = format!(
-            "[node]\nname = \"n\"\nstate_dir = \"{at}/state\"\nrun_dir = \"{at}/run\"\nmount_root = \"{at}/m\"\nsweep_interval_s = 1\n\
+            "[node]\nname = \"n\"\nstate_dir = \"{at}/state\"\nrun_dir = \"{at}/run\"\nmount_root = \"{at}/m\"\nsweep_interval_s = {sweep_s}\n\
              [runtime]\nnri_socket = \"\"\ncri_socket = \"\"\n\
              [local_driver]\nroot = \"{at}/volumes\"\n{more}"
         );

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // the whole file is a test
 
 mod bundle;
+mod checkpoint;
 mod given;
 mod gvisor;
 mod host;

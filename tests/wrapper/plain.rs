@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whom the wrapper leaves alone, and what it finds.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    process::Command,
+};
 
 use serde_json::json;
 
@@ -116,4 +121,50 @@ fn the_wrapper_that_only_checks_gives_nobody_a_volume() {
     wrapped.start(&bundle, "a");
     wrapped.end("a");
     host.av(&["bundle", "release", &path]);
+}
+
+/// What a process is given, but for its number and what the command line says of it.
+const TELL: &str = "#!/bin/sh
+pwd; umask; ls \"/proc/$$/fd\"; grep -E '^Sig(Blk|Ign)' /proc/self/status; cat \"/proc/$$/limits\"
+tr '\\0' ' ' < \"/proc/$$/cmdline\" | cut -d ' ' -f 3-; cat <&3
+";
+
+#[test]
+#[ignore = "needs root: run by make test"]
+fn a_runtime_sees_nothing_of_what_was_done_before_it() {
+    let host = Host::start();
+    let annotations = host.actor("a", "t");
+    let bundle = Bundle::new(&host, "a", &annotations);
+    let mut runtime = Runtime::runc();
+    runtime.program = host.path("tell");
+    fs::write(&runtime.program, TELL).unwrap();
+    fs::set_permissions(&runtime.program, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(host.path("three"), "three\n").unwrap();
+    let wrapped = runtime.wrapped(&host);
+    let told = |by: &crate::runtime::Wrapped<'_>| {
+        let path = bundle.dir.display().to_string();
+        let command = by.command(&["create", "--bundle", &path, "a"]);
+        let output = Command::new("sh")
+            .args([
+                "-c",
+                "trap '' HUP USR1; ulimit -n 200; umask 027; exec \"$@\" 3<three",
+                "sh",
+            ])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env("ACTOR_VOLUMES_CONFIG", &wrapped.config)
+            .current_dir(host.path(""))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let before = told(&wrapped.bare());
+    assert!(bundle.given(&host.path("m")).is_empty());
+    assert_eq!(told(&wrapped), before);
+    assert!(
+        before.contains("three") && before.contains("create --bundle"),
+        "{before}"
+    );
+    assert_eq!(bundle.given(&host.path("m")).len(), 1);
+    host.until_nothing_is_published();
 }

@@ -123,6 +123,11 @@ impl Wrapped<'_> {
         } else {
             Command::new(&self.program)
         };
+        // By which runc makes checkpoints.
+        if let Some(criu) = tool("criu") {
+            let path = std::env::var("PATH").unwrap();
+            command.env("PATH", format!("{}:{path}", criu.display()));
+        }
         command
             .env("ACTOR_VOLUMES_CONFIG", &self.config)
             .arg("--root")

@@ -32,7 +32,12 @@ const WRITES: &str = "echo kept > /my-data/f && /bin/busybox cat /my-data/f && \
 /// Whether a container of this runtime runs here at all, without anything of ours.
 pub(super) fn can_be_told(node: &mut Node, row: Row, bare: &mut dyn Ground) -> Result<(), String> {
     bare.start(node, "bare", &Annotations::new(), "echo bare")
-        .map_err(|e| reason(node, row, &e))?;
+        .map_err(|e| {
+            format!(
+                "it runs nothing here, also without us: {}",
+                reason(node, row, &e)
+            )
+        })?;
     assert_eq!(bare.said(node, "bare"), "bare");
     bare.end(node, "bare");
     Ok(())
@@ -144,7 +149,8 @@ fn reason(node: &Node, row: Row, said: &str) -> String {
         let after = after.split_once(')').map_or("", |(_, after)| after);
         line = format!("{}{after}", before.trim_end());
     }
-    let line = without_ids(line.split(" is not made: ").last().unwrap_or(&line));
+    let line = line.split(" is not made: ").last().unwrap_or(&line);
+    let line = without_ids(line.trim_start_matches("actor-volumes: "));
     assert!(line.len() < 700, "too long for a table: {line}");
     line
 }

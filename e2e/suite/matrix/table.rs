@@ -62,6 +62,13 @@ pub(crate) fn write() {
         let before = fs::read_to_string(&file).expect("the document is there");
         let (head, rest) = before.split_once(BEGIN).expect("the table has a beginning");
         let (_, tail) = rest.split_once(END).expect("the table has an end");
+        let every = |all: &mut Seen| {
+            (0..ROWS.len()).all(|at| all.cells.contains_key(&(Place::Ctr, at, Door::Hook)))
+        };
+        assert!(
+            seen(every),
+            "not every runtime was there: the document stays as it is"
+        );
         let table = seen(|all| table(all));
         fs::write(file, format!("{head}{BEGIN}\n{table}\n{END}{tail}")).expect("it can be written");
     }
