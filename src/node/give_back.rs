@@ -56,34 +56,49 @@ impl Agent {
             ));
         }
         let id = asked.container_id;
-        let is_it = move |p: &Publication| {
-            let of_id = matches!(&p.scope, Scope::Container { container, .. } if *container == id);
-            let anchor = p.anchor.as_ref();
-            of_id && anchor.is_some_and(|a| a.is_at(root.as_deref(), bundle.as_deref()))
+        let is_it = |p: &Publication| match &p.scope {
+            Scope::Container { container, .. } => {
+                let anchor = p.anchor.as_ref();
+                *container == id
+                    && anchor.is_some_and(|a| a.is_at(root.as_deref(), bundle.as_deref()))
+            }
+            Scope::Member { .. } => p.members.contains(&id),
+            Scope::Sandbox { .. } => false,
         };
         let mut meant = Vec::new();
         for volume in self.volumes() {
             let state = volume.state.lock().await;
-            let mut scopes = state.record.publications.iter().filter(|p| is_it(p));
-            if scopes.next().is_some() {
-                drop(state);
-                meant.push(volume);
+            let scopes = state.record.publications.iter().filter(|p| is_it(p));
+            let scopes: Vec<_> = scopes.map(|p| p.scope.clone()).collect();
+            drop(state);
+            if !scopes.is_empty() {
+                meant.push(Meant { volume, scopes });
             }
         }
         let until = Instant::now() + Duration::from_millis(asked.wait_ms.into()).min(LONGEST_WAIT);
         let Some(deleter) = asked.after else {
-            for volume in &meant {
-                let why = |p: &Publication| is_it(p).then(|| "its container is over".to_owned());
-                volume.end(why).await;
+            for Meant { volume, scopes } in &meant {
+                // In a warm sandbox the scope is over with its last container.
+                let is_gone = |scope: &Scope, member: &str| member == id && scopes.contains(scope);
+                volume.members_gone(is_gone).await?;
+                let over = |p: &Publication| {
+                    let over = scopes.contains(&p.scope) && p.members.is_empty();
+                    over.then(|| "its container is over".to_owned())
+                };
+                volume.end(over).await;
             }
-            return Ok(wait(&meant, &is_it, until).await);
+            return Ok(wait(&meant, until).await);
         };
+        // The runtime tells of the end of a pod's containers.
+        for one in &mut meant {
+            one.scopes.retain(|scope| scope.sandbox().is_none());
+        }
         let deleter = Born {
             pid: deleter.pid,
             start_time: deleter.start_time,
         };
         let agent = Arc::clone(self);
-        let ending: Vec<_> = meant.clone();
+        let ending: Vec<_> = meant.iter().map(|m| Arc::clone(&m.volume)).collect();
         let end = tokio::spawn(async move {
             gone(deleter).await;
             for volume in ending {
@@ -91,7 +106,7 @@ impl Agent {
             }
         });
         let _ = tokio::time::timeout_at(until.into(), end).await;
-        Ok(wait(&meant, &is_it, until).await)
+        Ok(wait(&meant, until).await)
     }
 
     /// Ends what containers had of this volume that are gone.
@@ -190,32 +205,30 @@ async fn gone(process: Born) {
     }
 }
 
+/// What a container has of a volume.
+struct Meant {
+    volume: Arc<Volume>,
+    scopes: Vec<Scope>,
+}
+
 /// Waits until nothing of these is left, and tells what is.
-async fn wait(
-    volumes: &[Arc<Volume>],
-    is_it: &impl Fn(&Publication) -> bool,
-    until: Instant,
-) -> api::ReleaseContainerResponse {
-    for volume in volumes {
+async fn wait(meant: &[Meant], until: Instant) -> api::ReleaseContainerResponse {
+    for Meant { volume, scopes } in meant {
         let mut changed = volume.changed.subscribe();
         loop {
             changed.mark_unchanged();
             let left = {
                 let state = volume.state.lock().await;
-                let left = state.record.publications.iter().find(|p| is_it(p));
-                left.map(|p| {
-                    let hold = state.held_by.get(&Some(p.scope.clone()));
-                    hold.map_or_else(
-                        || format!("{} is being unpublished", volume.key),
-                        |hold| hold.by.clone(),
-                    )
+                let mut left = state.record.publications.iter();
+                let left = left.find(|p| scopes.contains(&p.scope));
+                left.map(|p| match state.held_by.get(&Some(p.scope.clone())) {
+                    Some(hold) => hold.by.clone(),
+                    None => format!("{} is being unpublished", volume.key),
                 })
             };
             let Some(held_by) = left else { break };
-            if tokio::time::timeout_at(until.into(), changed.changed())
-                .await
-                .is_err()
-            {
+            let changes = tokio::time::timeout_at(until.into(), changed.changed());
+            if changes.await.is_err() {
                 return api::ReleaseContainerResponse {
                     released: false,
                     held_by,
