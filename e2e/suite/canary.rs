@@ -170,7 +170,7 @@ pub(crate) fn found(dir: &Path) -> Vec<String> {
     noise.splice(70_000..70_000, word().bytes());
     fs::write(&planted, noise).expect("the node's directory takes files");
     let mut files = search(dir);
-    let sees = files.iter().any(|file| *file == planted);
+    let sees = files.contains(&planted);
     files.retain(|file| *file != planted);
     fs::remove_file(&planted).expect("it was written");
     let mut found: Vec<_> = files

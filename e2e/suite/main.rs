@@ -17,6 +17,7 @@ mod leaks;
 mod manifest;
 mod matrix;
 mod node;
+mod options;
 mod parts;
 mod setup;
 mod site;

@@ -20,6 +20,8 @@ use crate::{
     setup::{actor_volumes, mortal, setup},
 };
 
+pub(crate) use crate::options::{Options, Runtime, guard_table};
+
 /// The namespace whose unsigned annotations the node believes.
 pub(crate) const NAMESPACE: &str = "agents";
 
@@ -34,40 +36,11 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 /// The guard's name: by it the program knows what it is.
 pub(crate) const GUARD: &str = "actor-volumes-runtime";
 
-/// How long the guard waits for our daemon.
-const GUARD_DEADLINE: Duration = Duration::from_secs(3);
-
 /// The gRPC code for what may succeed later.
 const UNAVAILABLE: i32 = 14;
 
 /// No verb takes so many seconds: one that hangs fails its case.
 pub(crate) const PATIENCE: &str = "90";
-
-/// What a node is made of.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Options {
-    /// The CSI driver; none: nothing of ours runs on the node.
-    pub(crate) driver: Option<Driver>,
-    /// Whether the guard stands in runc's place.
-    pub(crate) guard: bool,
-    /// The tool that is runc.
-    pub(crate) runc: &'static str,
-    /// How much of the runtime our daemon knows.
-    pub(crate) runtime: Runtime,
-    /// Whether every container of a pod has our hooks.
-    pub(crate) hooks: bool,
-}
-
-/// How much of the runtime our daemon knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Runtime {
-    /// NRI and CRI.
-    Plugin,
-    /// CRI alone: it sees pods, and is not asked.
-    Cri,
-    /// Nothing.
-    Unknown,
-}
 
 /// A running node.
 pub(crate) struct Node {
@@ -473,18 +446,6 @@ fn tail(log: &Path, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     let from = all.len().saturating_sub(lines);
     format!("--- {}\n{}\n", log.display(), all[from..].join("\n"))
-}
-
-/// The guard's table of a configuration.
-pub(crate) fn guard_table(runc: &str, dir: &Path) -> String {
-    let runc = setup()
-        .runtime(runc, dir)
-        .expect("every node has a runtime");
-    format!(
-        "[guard]\nruntime = \"{}\"\ndeadline_ms = {}\n",
-        runc.display(),
-        GUARD_DEADLINE.as_millis()
-    )
 }
 
 fn start_containerd(dir: &Path, version: &str) -> Daemon {
