@@ -4,6 +4,7 @@
 mod annotations;
 mod attack_driver;
 mod attack_grants;
+mod bind;
 mod breach;
 mod children;
 mod daemon_set;
@@ -62,6 +63,7 @@ pub(crate) fn all() -> Vec<Case> {
         gvisor::cases(),
         raw::cases(),
         warm::cases(),
+        bind::cases(),
         annotations::cases(),
         attack_grants::cases(),
         slow::cases(),
