@@ -45,6 +45,7 @@ pub(super) fn give(
     way: Way,
     asked: Question,
 ) -> Result<GiveContainerResponse> {
+    let (id, name) = (asked.id.clone(), asked.name.clone());
     let request = GiveContainerRequest {
         door: way.door.into(),
         container_id: asked.id,
@@ -67,7 +68,19 @@ pub(super) fn give(
         wait_ms: ms(settings.give_deadline),
     };
     let asking = rpc::give_container(&settings.socket, settings.give_deadline, request);
-    runtime(Threads::One)?.block_on(asking)
+    let given = runtime(Threads::One)?.block_on(asking);
+    given.map_err(|e| unnamed(e, &[&id, &name]))
+}
+
+/// The node agent says by itself of whom it speaks, and so does whoever tells it.
+fn unnamed(error: Error, names: &[&str]) -> Error {
+    let said = error.full_message();
+    let prefix = |name: &&str| format!("actor-volumes: container {name:?}: ");
+    let mut prefixes = names.iter().map(prefix);
+    match prefixes.find_map(|prefix| said.strip_prefix(&prefix)) {
+        Some(rest) => Error::new(error.kind(), rest),
+        None => error,
+    }
 }
 
 /// Says that the container is over, or was never made. `after`: it is deleted by that

@@ -78,14 +78,7 @@ pub(super) fn hook(options: &Hook, told: Option<Told>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            // The node agent says by itself of whom it speaks.
-            let said = e.full_message();
-            let said = said.strip_prefix(&format!("actor-volumes: container {id:?}: "));
-            let error = match said {
-                Some(rest) => Error::new(e.kind(), rest),
-                None => e,
-            };
-            eprintln!("{}", oci::refuse(&id, &error));
+            eprintln!("{}", oci::refuse(&id, &e));
             ExitCode::FAILURE
         }
     }
