@@ -13,6 +13,7 @@ mod asked;
 mod breach;
 mod budget;
 mod check;
+mod create;
 mod door;
 mod drain;
 mod expand;

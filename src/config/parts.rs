@@ -10,7 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AGENT_SOCKET, Config, Driver, HELPER_SOCKET, SOCKET, default_call_timeout_s, default_max_calls,
+    AGENT_SOCKET, Config, Driver, HELPER_SOCKET, SOCKET,
+    driver::{default_call_timeout_s, default_max_calls},
 };
 use crate::{
     error::{Error, Result},
