@@ -69,7 +69,9 @@ impl Agent {
             self.give_in_pod(asked, until).await?
         } else {
             let maps = asked.map_owners.then(|| asked.user_namespace.clone());
-            let container = HostContainer::told(asked)?;
+            // The bundle may lie on a file system that does not answer.
+            let read = move || HostContainer::told(asked);
+            let container = proof::look("the bundle of a container", read).await??;
             let given = self.give_on_host(&container, maps, until).await;
             self.shared.metrics.container(given.is_ok());
             given?
